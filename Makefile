@@ -1,0 +1,57 @@
+# Every target works on a fresh clone: it makes the virtual environment it needs.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PB     := src/fuserank/server/pb
+PROTOS := $(shell find proto -name '*.proto')
+
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# TensorFlow and tokenizers write to stderr what nobody asked for.
+export TF_CPP_MIN_LOG_LEVEL = 3
+export TOKENIZERS_PARALLELISM = false
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check lint proto proto-check bench clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else f"fuserank needs Python 3.11 to 3.13, found {v[0]}.{v[1]}: run make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.python pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --progress-bar on -c constraints.txt -e '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	$(BIN)/pip install --quiet --progress-bar on -c constraints.txt -e '.[dev]'
+	@touch $@
+
+setup: $(VENV)/.dev  ## the environment with every extra
+
+demo: $(VENV)/.demo  ## MovieLens 100K: fetch, train, export, serve, ask, measure
+	$(BIN)/fuserank demo
+
+lint: $(VENV)/.dev  ## style, types, import contracts, generated code
+	$(BIN)/ruff check src tests examples
+	$(BIN)/ruff format --check src tests examples
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	@$(MAKE) --no-print-directory proto-check
+
+check: lint  ## lint and the unit tests: before every commit
+	$(BIN)/pytest -q -m 'not e2e and not gpu'
+
+test: lint  ## everything, on the real data
+	$(BIN)/pytest -m 'not gpu'
+
+proto: $(VENV)/.dev  ## regenerate the gRPC code
+	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=$(OUT) --pyi_out=$(OUT) --grpc_python_out=$(OUT) $(PROTOS)
+
+bench: $(VENV)/.dev  ## latency against the naive graph and the floor
+	$(BIN)/fuserank bench
+
+clean:  ## remove the environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -1,0 +1,2 @@
+"""fuserank."""
+__version__ = "0.1.0"

@@ -1,0 +1,124 @@
+"""Every error that fuserank raises on purpose.
+
+    FuserankError
+    ├── ConfigError               an option or configuration file is wrong
+    ├── DataError                 interactions, users, items or a text collection are wrong
+    │   └── FetchError            a data set or model package could not be fetched or is altered
+    ├── SchemaError               fields contradict each other or what they were fitted on
+    ├── RequestError              what a caller asks for is malformed
+    │   └── UnknownItemError      an item id that the catalogue does not hold
+    ├── BundleError               a bundle cannot be used
+    │   ├── BundleFormatError     not a bundle, or one of another format version
+    │   ├── BundleIntegrityError  a file is missing, truncated or altered
+    │   └── SpaceMismatchError    vectors of one embedding space used with another
+    ├── ProviderError             the execution provider asked for is not there
+    ├── ExportError               a model cannot be exported
+    │   ├── FactorisationError    a graph cannot be split into user, item and joint parts
+    │   ├── ParityError           an exported graph does not score as its reference does
+    │   └── GateError             an optimized model misses its quality budget
+    └── ServerError               the server cannot start, or a call to it failed
+        └── UnavailableError      no server answers, or it is not ready
+
+A message names the file or field, what was found, what was expected, and the remedy.
+"""
+
+__all__ = [
+    "BundleError",
+    "BundleFormatError",
+    "BundleIntegrityError",
+    "ConfigError",
+    "DataError",
+    "ExportError",
+    "FactorisationError",
+    "FetchError",
+    "FuserankError",
+    "GateError",
+    "ParityError",
+    "ProviderError",
+    "RequestError",
+    "SchemaError",
+    "ServerError",
+    "SpaceMismatchError",
+    "UnavailableError",
+    "UnknownItemError",
+]
+
+
+class FuserankError(Exception):
+    """The root: catch it to catch everything that fuserank raises on purpose."""
+
+
+class ConfigError(FuserankError):
+    """An option or a configuration file is wrong."""
+
+
+class DataError(FuserankError):
+    """Interactions, users, items or texts are wrong; the message names file, line or column."""
+
+
+class FetchError(DataError):
+    """A data set or model package could not be fetched, or is not the one expected."""
+
+
+class SchemaError(FuserankError):
+    """Fields contradict each other or the data they were fitted on."""
+
+
+class RequestError(FuserankError):
+    """What a caller asks for is malformed.
+
+    Attributes:
+        field: the request field at fault, or ``""`` where no single one is.
+    """
+
+    def __init__(self, message: str, *, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class UnknownItemError(RequestError):
+    """An item id that the catalogue does not hold."""
+
+
+class BundleError(FuserankError):
+    """A bundle cannot be used."""
+
+
+class BundleFormatError(BundleError):
+    """The directory is not a bundle, or its format version is not one this release reads."""
+
+
+class BundleIntegrityError(BundleError):
+    """A file of the bundle is missing, truncated or altered."""
+
+
+class SpaceMismatchError(BundleError):
+    """Vectors of one embedding space were used with another."""
+
+
+class ProviderError(FuserankError):
+    """The execution provider that was asked for is not there."""
+
+
+class ExportError(FuserankError):
+    """A model cannot be exported."""
+
+
+class FactorisationError(ExportError):
+    """A graph cannot be split into user, item and joint parts."""
+
+
+class ParityError(ExportError):
+    """An exported graph does not score as its reference does."""
+
+
+class GateError(ExportError):
+    """An optimized model misses its quality budget."""
+
+
+class ServerError(FuserankError):
+    """The server cannot start, or a call to it failed."""
+
+
+class UnavailableError(ServerError):
+    """No server answers at the address, or it is not ready yet."""
