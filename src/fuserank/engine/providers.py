@@ -109,7 +109,6 @@ def _missing_cuda_libraries() -> str:
 # y = Identity(x), opset 17, float (1,): the smallest model that shows whether a provider loads.
 # Kept as bytes because what serves does not import onnx.
 _IDENTITY_GRAPH = bytes.fromhex(
-    "08083a2f0a100a01781201792208"
-    "4964656e746974791201675a0b0a0178120612"
-    "0408011200620b0a01791206120408011200420402100a11"
+    "08083a370a100a017812017922084964656e746974791201675a0f0a0178120a0a08080112040a02080162"
+    "0f0a0179120a0a08080112040a02080142040a001011"
 )
