@@ -1,0 +1,29 @@
+"""The bundle: a directory that joins encoder, graphs, schema and catalogue; the only contract."""
+
+from fuserank.bundle.manifest import (
+    FORMAT_VERSION,
+    EncoderInfo,
+    FileInfo,
+    GraphInfo,
+    Manifest,
+    ScorerInfo,
+    ScorerKind,
+)
+from fuserank.bundle.ragged import Ragged, Strings
+from fuserank.bundle.read import Bundle
+from fuserank.bundle.write import BundleWriter, write_bundle
+
+__all__ = [
+    "FORMAT_VERSION",
+    "Bundle",
+    "BundleWriter",
+    "EncoderInfo",
+    "FileInfo",
+    "GraphInfo",
+    "Manifest",
+    "Ragged",
+    "ScorerInfo",
+    "ScorerKind",
+    "Strings",
+    "write_bundle",
+]

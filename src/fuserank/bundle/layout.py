@@ -1,0 +1,57 @@
+"""Names of the files in a bundle: they occur here alone."""
+
+__all__ = [
+    "ATTRIBUTES",
+    "ENCODER",
+    "GRAPHS",
+    "HISTORY",
+    "ITEM_IDS",
+    "MANIFEST",
+    "QUALITY",
+    "SCHEMA",
+    "SEEN",
+    "USER_IDS",
+    "WEIGHTS",
+    "item_state",
+    "item_vectors",
+    "user_tensor",
+]
+
+MANIFEST = "manifest.json"
+SCHEMA = "schema.json"
+QUALITY = "quality.json"
+
+ENCODER = "encoder"
+"""Directory of the text encoder: graph, tokenizer, configuration."""
+
+GRAPHS = {
+    "full": "interaction/full.onnx",
+    "user": "interaction/user.onnx",
+    "item": "interaction/item.onnx",
+    "joint": "interaction/joint.onnx",
+}
+WEIGHTS = "interaction/weights.npy"
+
+ITEM_IDS = "catalogue/ids"
+ATTRIBUTES = "catalogue/attributes"
+
+USER_IDS = "users/ids"
+SEEN = "users/seen"
+"""Catalogue rows each user has met: never recommended again unless asked for."""
+HISTORY = "users/history"
+"""Catalogue rows each user has chosen, the most recent last."""
+
+
+def item_state(name: str) -> str:
+    """File of one item state."""
+    return f"catalogue/states/{name}.npy"
+
+
+def item_vectors(field: str) -> str:
+    """File of the vectors by which histories represent items."""
+    return f"catalogue/vectors/{field}.npy"
+
+
+def user_tensor(name: str) -> str:
+    """File of one input of the user graph, for all stored users."""
+    return f"users/tensors/{name}.npy"

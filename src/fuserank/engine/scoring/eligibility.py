@@ -1,0 +1,51 @@
+"""Which items may be recommended: one bit an item."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from fuserank.engine.scoring.kernels import BLOCK
+
+__all__ = ["Eligibility"]
+
+Rows = npt.NDArray[np.integer]
+Words = npt.NDArray[np.uint64]
+
+
+class Eligibility:
+    """Makes the bitmaps that a scan reads; item i is bit i mod 64 of word i // 64.
+
+    >>> Eligibility(3).words([(np.array([1]), None)])
+    array([[5]], dtype=uint64)
+    """
+
+    def __init__(self, n_items: int) -> None:
+        """Start from a catalogue in which every item is eligible."""
+        n_words = -(-n_items // BLOCK)
+        bits = np.zeros(n_words * BLOCK, dtype=np.uint8)
+        bits[:n_items] = 1
+        self._all: Words = np.packbits(bits, bitorder="little").view(np.dtype("<u8"))
+
+    def words(self, users: Sequence[tuple[Rows, Rows | None]]) -> Words:
+        """Return (q, n_words) uint64 for q users.
+
+        Args:
+            users: for each user the rows that are excluded and, where not None, the only rows
+                that are allowed.
+        """
+        words = np.empty((len(users), len(self._all)), dtype=np.uint64)
+        for mine, (excluded, allowed) in zip(words, users, strict=True):
+            if allowed is None:
+                mine[:] = self._all
+            else:
+                mine[:] = 0
+                np.bitwise_or.at(mine, *_bits(allowed))
+            words_of, bits = _bits(excluded)
+            np.bitwise_and.at(mine, words_of, ~bits)
+        return words
+
+
+def _bits(rows: Rows) -> tuple[npt.NDArray[np.int64], Words]:
+    bits: Words = np.left_shift(np.uint64(1), (rows % BLOCK).astype(np.uint64))
+    return (rows // BLOCK).astype(np.int64), bits

@@ -1,0 +1,229 @@
+"""Compiled loops: one pass over the item states that scores, filters and selects.
+
+Items come in blocks of 64, one word of the eligibility bitmap each. A block whose word is zero is
+never read; a block whose best score does not pass the k-th best so far costs one comparison. So
+selection is nearly free, and the pass runs as fast as the states can be read.
+
+Each call covers a range of blocks and writes its own heap, so that threads share nothing.
+Kernels release the GIL and are cached on disk; they never run numba's own threads, whose default
+layer is not safe under concurrent callers.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+__all__ = ["BLOCK", "offer_scores", "scan_additive", "scan_dot", "sort_heaps"]
+
+BLOCK = 64
+"""Items a block: the bits of one word of the eligibility bitmap."""
+
+# Sums may be reordered (that is what lets the compiler use vectors); NaN and infinities keep
+# their meaning, because "NaN never wins" depends on comparing them.
+_FAST = {"reassoc", "contract", "nsz", "arcp"}
+
+_TILE_BLOCKS = 8
+"""Blocks scored for one query before the next query: 512 rows × 64 floats stay in the cache."""
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _worse(score_a: float, row_a: int, score_b: float, row_b: int) -> Any:
+    """Whether a stands behind b: a lower score, or the same score further down the catalogue."""
+    return score_a < score_b or (score_a == score_b and row_a > row_b)
+
+
+@njit(nogil=True, cache=True)
+def _sift_down(scores: Any, rows: Any, size: int) -> None:
+    """Restore the heap (worst on top) after its top was replaced."""
+    parent = 0
+    while True:
+        child = 2 * parent + 1
+        if child >= size:
+            return
+        right = child + 1
+        if right < size and _worse(scores[right], rows[right], scores[child], rows[child]):
+            child = right
+        if not _worse(scores[child], rows[child], scores[parent], rows[parent]):
+            return
+        scores[parent], scores[child] = scores[child], scores[parent]
+        rows[parent], rows[child] = rows[child], rows[parent]
+        parent = child
+
+
+@njit(nogil=True, cache=True)
+def _sift_up(scores: Any, rows: Any, child: int) -> None:
+    """Restore the heap after an entry was added at its end."""
+    while child > 0:
+        parent = (child - 1) // 2
+        if not _worse(scores[child], rows[child], scores[parent], rows[parent]):
+            return
+        scores[parent], scores[child] = scores[child], scores[parent]
+        rows[parent], rows[child] = rows[child], rows[parent]
+        child = parent
+
+
+@njit(nogil=True, cache=True)
+def _offer(block: Any, n: int, word: Any, first_row: int, scores: Any, rows: Any, size: int) -> Any:
+    """Offer the eligible scores of a block to a heap of capacity len(scores); return its size."""
+    k = len(scores)
+    for i in range(n):
+        if not (word >> np.uint64(i)) & np.uint64(1):
+            continue
+        score = block[i]
+        if np.isnan(score):  # NaN never wins
+            continue
+        if size < k:
+            scores[size] = score
+            rows[size] = first_row + i
+            _sift_up(scores, rows, size)
+            size += 1
+        elif score > scores[0]:  # rows ascend, so an equal score stands behind the k-th
+            scores[0] = score
+            rows[0] = first_row + i
+            _sift_down(scores, rows, size)
+    return size
+
+
+@njit(nogil=True, cache=True)
+def _sort(scores: Any, rows: Any, size: int) -> None:
+    """Turn a heap into descending order, in place."""
+    for end in range(size - 1, 0, -1):
+        scores[0], scores[end] = scores[end], scores[0]
+        rows[0], rows[end] = rows[end], rows[0]
+        _sift_down(scores, rows, end)
+
+
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def _dot_block(
+    states: Any, bias: Any, first: int, n: int, user: Any, _: Any, constant: Any, block: Any
+) -> Any:
+    """Score a block by ⟨user, item⟩ + biases; return the best score."""
+    best = np.float32(-np.inf)
+    for i in range(n):
+        row = first + i
+        total = np.float32(0.0)
+        for j in range(len(user)):
+            total += user[j] * states[row, j]
+        score = total + (bias[row] + constant)
+        block[i] = score
+        if score > best:  # noqa: PLR1730  (false for NaN, which `max` might let through)
+            best = score
+    return best
+
+
+def _additive_block(activate: Any) -> Any:
+    """Make the block scorer of a two-layer perceptron with a given activation."""
+
+    @njit(nogil=True, cache=True, fastmath=_FAST)
+    def score_block(
+        states: Any,
+        bias: Any,
+        first: int,
+        n: int,
+        user: Any,
+        weights: Any,
+        constant: Any,
+        block: Any,
+    ) -> Any:
+        best = np.float32(-np.inf)
+        for i in range(n):
+            row = first + i
+            total = np.float32(0.0)
+            for j in range(len(user)):
+                total += weights[j] * activate(user[j] + states[row, j])
+            score = total + (bias[row] + constant)
+            block[i] = score
+            if score > best:  # noqa: PLR1730  (false for NaN, which `max` might let through)
+                best = score
+        return best
+
+    return score_block
+
+
+def _scan(score_block: Any) -> Any:
+    """Make the scan that scores by a given block scorer."""
+
+    @njit(nogil=True, cache=True)
+    def scan(
+        states: Any,
+        bias: Any,
+        users: Any,
+        weights: Any,
+        constants: Any,
+        words: Any,
+        first_block: int,
+        last_block: int,
+        scores: Any,
+        rows: Any,
+        sizes: Any,
+    ) -> None:
+        n_items = len(states)
+        block = np.empty(BLOCK, dtype=np.float32)
+        for tile in range(first_block, last_block, _TILE_BLOCKS):
+            tile_end = min(tile + _TILE_BLOCKS, last_block)
+            for q in range(len(users)):
+                for b in range(tile, tile_end):
+                    word = words[q % len(words), b]
+                    if word == 0:
+                        continue
+                    first = b * BLOCK
+                    n = min(BLOCK, n_items - first)
+                    best = score_block(
+                        states, bias, first, n, users[q], weights, constants[q], block
+                    )
+                    if sizes[q] == len(scores[q]) and best <= scores[q, 0]:
+                        continue
+                    sizes[q] = _offer(block, n, word, first, scores[q], rows[q], sizes[q])
+        for q in range(len(users)):
+            _sort(scores[q], rows[q], sizes[q])
+
+    return scan
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _relu(x: Any) -> Any:
+    return max(x, np.float32(0.0))
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _identity(x: Any) -> Any:
+    return x
+
+
+scan_dot = _scan(_dot_block)
+"""Scan by inner products: `scan_additive` without weights and activation."""
+
+scan_additive = {
+    "identity": _scan(_additive_block(_identity)),
+    "relu": _scan(_additive_block(_relu)),
+}
+"""Scans of a two-layer perceptron by activation.
+
+Every scan takes
+    states (n, width) float32, bias (n,) float32: of the items;
+    users (q, width) float32, weights (width,) float32, constants (q,) float32: of the users;
+    words (1 or q, n_blocks) uint64: the eligibility bitmap, shared by all users or one each;
+    first_block, last_block: the range to read;
+    scores (q, k) float32, rows (q, k) int64, sizes (q,) int64 zeros: written, best first.
+"""
+
+
+@njit(nogil=True, cache=True)
+def offer_scores(tile: Any, first_row: int, words: Any, scores: Any, rows: Any, sizes: Any) -> None:
+    """Offer a (q, m) tile of finished scores to q heaps; first_row is a multiple of `BLOCK`."""
+    for q in range(len(tile)):
+        for start in range(0, tile.shape[1], BLOCK):
+            n = min(BLOCK, tile.shape[1] - start)
+            first = first_row + start
+            word = words[q % len(words), first // BLOCK]
+            if word != 0:
+                block = tile[q, start : start + n]
+                sizes[q] = _offer(block, n, word, first, scores[q], rows[q], sizes[q])
+
+
+@njit(nogil=True, cache=True)
+def sort_heaps(scores: Any, rows: Any, sizes: Any) -> None:
+    """Turn q heaps into descending order, in place."""
+    for q in range(len(scores)):
+        _sort(scores[q], rows[q], sizes[q])

@@ -1,0 +1,58 @@
+"""What every scorer does."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Scorer", "TopK"]
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopK:
+    """The best items of q users.
+
+    Attributes:
+        scores: (q, k) float32, descending; only the first sizes[i] entries of a row hold.
+        rows: (q, k) int64 catalogue rows; equal scores stand in catalogue order.
+        sizes: (q,) int64, k or fewer where fewer items are eligible.
+    """
+
+    scores: npt.NDArray[np.float32]
+    rows: npt.NDArray[np.int64]
+    sizes: npt.NDArray[np.int64]
+
+    @classmethod
+    def empty(cls, n_users: int, k: int) -> "TopK":
+        """Room for k items of each user."""
+        return cls(
+            scores=np.full((n_users, k), -np.inf, dtype=np.float32),
+            rows=np.zeros((n_users, k), dtype=np.int64),
+            sizes=np.zeros(n_users, dtype=np.int64),
+        )
+
+
+class Scorer(Protocol):
+    """Scores items for users from their states; safe under concurrent callers."""
+
+    @property
+    def n_items(self) -> int:
+        """Items of the catalogue."""
+
+    def top_k(self, users: Mapping[str, Array], words: npt.NDArray[np.uint64], k: int) -> TopK:
+        """Return the k best eligible items of each user, out of all items.
+
+        Args:
+            users: outputs of the user graph for q users.
+            words: (1 or q, n_blocks) uint64 eligibility bitmap, as `Eligibility` makes it.
+            k: items wanted; more than there are returns all.
+        """
+
+    def score(
+        self, users: Mapping[str, Array], rows: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float32]:
+        """Return (q, m) float32 scores of m catalogue rows for each user."""
