@@ -47,8 +47,23 @@ check: lint  ## lint and the unit tests: before every commit
 test: lint  ## everything, on the real data
 	$(BIN)/pytest -m 'not gpu'
 
+# protoc lays files out by protobuf package, fuserank/v1/, which would be a second `fuserank`: they
+# are moved into $(PB) flat, and import each other from there. $(1) is the folder to write to.
+define generate
+raw=$$(mktemp -d) && trap 'rm -rf "$$raw"' EXIT && \
+$(BIN)/python -m grpc_tools.protoc -Iproto --python_out="$$raw" --pyi_out="$$raw" --grpc_python_out="$$raw" $(PROTOS) && \
+find "$$raw" -name '*_pb2*' | while read -r file; do \
+  sed 's/^from fuserank\.v1 import/from fuserank.server.pb import/' "$$file" > "$(1)/$$(basename "$$file")" || exit 1; \
+done
+endef
+
 proto: $(VENV)/.dev  ## regenerate the gRPC code
-	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=$(OUT) --pyi_out=$(OUT) --grpc_python_out=$(OUT) $(PROTOS)
+	@$(call generate,$(PB))
+
+proto-check: $(VENV)/.dev  ## compare the committed gRPC code with the protos
+	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && ($(call generate,$$fresh)) && \
+	diff -ru --exclude=__init__.py --exclude=__pycache__ $(PB) "$$fresh" || \
+	{ echo "$(PB) is not what $(PROTOS) generates: run 'make proto' and commit the result" >&2; exit 1; }
 
 bench: $(VENV)/.dev  ## latency against the naive graph and the floor
 	$(BIN)/fuserank bench

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Embeddings", "Recommendation", "Scores", "Timings"]
+__all__ = ["BundleInfo", "Embeddings", "FieldInfo", "Recommendation", "Scores", "Timings"]
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -38,6 +39,8 @@ class Recommendation:
         served_as: ``"known"`` (a stored user), ``"unknown"`` (an id never seen: its UNK row)
             or ``"cold"`` (no id: text, history or attributes only).
         timings: where the time went.
+        attributes: of each item, such as its title, where a client asked for them; the engine
+            itself leaves them to `Engine.attributes`.
     """
 
     item_ids: tuple[str, ...]
@@ -46,6 +49,7 @@ class Recommendation:
     plan: str
     served_as: str
     timings: Timings = field(default_factory=Timings)
+    attributes: tuple[dict[str, Any], ...] = ()
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -87,3 +91,48 @@ class Embeddings:
     vectors: FloatArray
     space: str
     timings: Timings = field(default_factory=Timings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldInfo:
+    """A field that requests may carry."""
+
+    name: str
+    kind: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleInfo:
+    """What an engine has loaded.
+
+    Attributes:
+        name: of the bundle.
+        version: of the bundle.
+        format_version: of the bundle's layout.
+        space: fingerprint of the embedding space.
+        model: name of the interaction model.
+        scorer: ``dot``, ``additive`` or ``generic``.
+        n_items: items of the catalogue.
+        n_users: stored users.
+        title: item attribute shown to people, or None.
+        threshold: probability from which a pair counts as a like.
+        encoder: name of the text encoder, or None.
+        precision: of the text encoder, or None.
+        device: where graphs run.
+        user_fields: what requests may carry.
+    """
+
+    name: str
+    version: str
+    format_version: int
+    space: str
+    model: str
+    scorer: str
+    n_items: int
+    n_users: int
+    title: str | None
+    threshold: float
+    encoder: str | None
+    precision: str | None
+    device: str
+    user_fields: tuple[FieldInfo, ...]

@@ -1,0 +1,1 @@
+"""From trained models to a bundle: trace, fuse, quantize, factorise, verify, precompute."""

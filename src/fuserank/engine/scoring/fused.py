@@ -95,6 +95,11 @@ class FusedScorer:
             mine[order[:size]] = theirs[:size]
         return scores
 
+    def close(self) -> None:
+        """Release the scan's threads."""
+        if self._pool is not None:
+            self._pool.shutdown()
+
     def _part(
         self,
         users: Mapping[str, Array],

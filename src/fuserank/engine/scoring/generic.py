@@ -56,6 +56,9 @@ class GenericScorer:
             return np.empty((n_users, 0), dtype=np.float32)
         return self._scores(users, rows)
 
+    def close(self) -> None:
+        """Hold no threads of its own: nothing to release."""
+
     def _scores(
         self, users: Mapping[str, Array], rows: "slice | npt.NDArray[np.int64]"
     ) -> npt.NDArray[np.float32]:

@@ -56,3 +56,6 @@ class Scorer(Protocol):
         self, users: Mapping[str, Array], rows: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.float32]:
         """Return (q, m) float32 scores of m catalogue rows for each user."""
+
+    def close(self) -> None:
+        """Release threads."""

@@ -1,0 +1,76 @@
+"""The items of a bundle: ids, attributes, states, and the vectors that histories read."""
+
+import json
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fuserank.bundle import Bundle, layout
+from fuserank.errors import UnknownItemError
+
+__all__ = ["Catalogue"]
+
+Array = npt.NDArray[Any]
+Rows = npt.NDArray[np.int64]
+
+
+class Catalogue:
+    """Items by row; row order breaks ties between equal scores.
+
+    Attributes:
+        states: by name, (n_items, …): what the joint part reads of an item. Memory-mapped.
+        vectors: by item field, (n_items, dim) float32: how a history represents an item.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        """Map the catalogue of a bundle."""
+        self._ids = list(bundle.strings(layout.ITEM_IDS))
+        self._row_of = {item_id: row for row, item_id in enumerate(self._ids)}
+        self._attributes = bundle.strings(layout.ATTRIBUTES)
+        self.states: dict[str, Array] = {
+            spec.name: bundle.array(layout.item_state(spec.name))
+            for spec in bundle.manifest.graphs["item"].outputs
+        }
+        self.vectors: dict[str, Array] = {
+            fitted.field.of: bundle.array(layout.item_vectors(fitted.field.of))
+            for fitted in bundle.schema.fields
+            if fitted.field.of is not None
+        }
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def ids(self, rows: Rows) -> tuple[str, ...]:
+        """Return the ids of rows."""
+        return tuple(self._ids[row] for row in rows.tolist())
+
+    def rows(self, item_ids: Sequence[str], field: str) -> Rows:
+        """Return the rows of items that must exist.
+
+        Raises:
+            UnknownItemError: an id that the catalogue does not hold.
+        """
+        try:
+            return np.array([self._row_of[item_id] for item_id in item_ids], dtype=np.int64)
+        except (KeyError, TypeError):
+            unknown = [
+                item_id
+                for item_id in item_ids
+                if not isinstance(item_id, str) or item_id not in self._row_of
+            ]
+            raise UnknownItemError(
+                f"{field}: found {len(unknown)} item id(s) that the catalogue of {len(self):,} items "
+                f"does not hold, the first being {unknown[0]!r}; ids are strings as in the item table",
+                field=field,
+            ) from None
+
+    def known_rows(self, item_ids: Collection[str]) -> Rows:
+        """Return the rows of those items that exist."""
+        rows = [self._row_of[item_id] for item_id in item_ids if item_id in self._row_of]
+        return np.array(rows, dtype=np.int64)
+
+    def attributes(self, rows: Rows) -> list[dict[str, Any]]:
+        """Return the attributes of rows, such as titles."""
+        return [json.loads(self._attributes[row]) for row in rows.tolist()]

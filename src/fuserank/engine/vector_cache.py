@@ -1,0 +1,78 @@
+"""A bounded cache of embeddings."""
+
+from collections import OrderedDict
+from hashlib import blake2b
+from threading import Lock
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fuserank.errors import ConfigError
+
+__all__ = ["CacheInfo", "VectorCache"]
+
+FloatArray = npt.NDArray[np.float32]
+RowArray = npt.NDArray[np.intp]
+
+
+class CacheInfo(NamedTuple):
+    """Counters of the embedding cache; texts that repeat within one call count once."""
+
+    hits: int
+    misses: int
+    max_size: int
+    size: int
+
+
+class VectorCache:
+    """The most recently used embeddings, by the digest of their text: texts are not kept."""
+
+    def __init__(self, max_size: int) -> None:
+        """Make room for `max_size` embeddings; 0 keeps none.
+
+        Raises:
+            ConfigError: the size is negative.
+        """
+        if max_size < 0:
+            raise ConfigError(f"encoder cache size: found {max_size}, expected 0 or more")
+        self._max_size = max_size
+        self._vectors: OrderedDict[bytes, FloatArray] = OrderedDict()
+        self._hits = 0
+        self._misses = 0
+        self._lock = Lock()
+
+    def read(self, texts: list[str], vectors: FloatArray) -> RowArray:
+        """Fill the rows of known texts and return the other rows."""
+        keys = [_key(text) for text in texts] if self._max_size else [b""] * len(texts)
+        missing = []
+        with self._lock:
+            for row, key in enumerate(keys):
+                if (vector := self._vectors.get(key)) is None:
+                    missing.append(row)
+                else:
+                    self._vectors.move_to_end(key)
+                    vectors[row] = vector
+            self._hits += len(texts) - len(missing)
+            self._misses += len(missing)
+        return np.array(missing, np.intp)
+
+    def write(self, texts: list[str], vectors: FloatArray, rows: RowArray) -> None:
+        """Keep the last of some rows, as many as there is room for."""
+        kept = rows[max(0, len(rows) - self._max_size) :]
+        entries = [(_key(texts[row]), vectors[row].copy()) for row in kept]
+        with self._lock:
+            for key, vector in entries:
+                self._vectors[key] = vector
+                self._vectors.move_to_end(key)
+            while len(self._vectors) > self._max_size:
+                self._vectors.popitem(last=False)
+
+    def info(self) -> CacheInfo:
+        """Return the counters."""
+        with self._lock:
+            return CacheInfo(self._hits, self._misses, self._max_size, len(self._vectors))
+
+
+def _key(text: str) -> bytes:
+    return blake2b(text.encode(), digest_size=16).digest()

@@ -1,0 +1,196 @@
+"""Cutting a graph into a user part, an item part and a joint part."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from fuserank.export.lower import Lowered
+from fuserank.export.sides import Colours
+from fuserank.schema import Side
+
+__all__ = ["cut", "fused_joint", "generic_joint", "place_states"]
+
+Matrix = npt.NDArray[np.float32]
+_FLOAT = ir.DataType.FLOAT
+_SIDES = (Side.USER, Side.ITEM)
+
+
+def place_states(graph: ir.Graph, logit: ir.Value, lowered: Lowered) -> None:
+    """Append the nodes that make a scorer's states: ``user_state``, ``user_constant``, ….
+
+    States are (batch, width) float32, constants (batch,) float32.
+    """
+    is_dot = lowered.weights is None
+    combine = "Mul" if is_dot else "Add"
+    for side in _SIDES:
+        user = side is Side.USER
+        terms = lowered.user_state if user else lowered.item_state
+        tape = ir.tape.Tape()
+        parts = [_chain(graph, tape, combine, f"{side}_part_{i}", t) for i, t in enumerate(terms)]
+        state = tape.op("Concat", parts, {"axis": 1}) if len(parts) > 1 else parts[0]
+        state = tape.op("Identity", [state])
+        constants = lowered.user_constants if user else lowered.item_constants
+        bias = _initializer(
+            graph, f"{side}_bias", np.array([lowered.bias if user else 0.0], dtype=np.float32)
+        )
+        batch = tape.op("Shape", [state], {"start": 0, "end": 1})
+        total = tape.op("Expand", [bias, batch])
+        flat = _initializer(graph, f"{side}_flat", np.array([-1], dtype=np.int64))
+        for constant in constants:
+            total = tape.op("Add", [total, tape.op("Reshape", [constant, flat])])
+        _finish(state, f"{side}_state", ["batch", lowered.width])
+        _finish(total, f"{side}_constant", ["batch"])
+        graph.extend(tape.nodes)
+        graph.outputs.extend([state, total])
+    graph.outputs.remove(logit)
+
+
+def cut(
+    model: ir.Model, colours: Colours, outputs: Sequence[ir.Value], side: Side
+) -> ir.Model:
+    """Return a model of its own for values of one side; inputs they do not read are dropped."""
+    is_mine = colours.is_user if side is Side.USER else colours.is_item
+    inputs = [value for value in model.graph.inputs if is_mine(value)]
+    graph = ir.convenience.extract(model.graph, inputs, outputs)
+    for value in list(graph.inputs):
+        if not value.uses() and value not in graph.outputs:
+            graph.inputs.remove(value)
+    graph.name = f"{side}"
+    return _model(model, graph)
+
+
+def fused_joint(model: ir.Model, lowered: Lowered) -> ir.Model:
+    """Return the joint part of a lowered logit.
+
+    From ``user_state`` (users, width), ``item_state`` (items, width) and their constants to
+    ``scores`` (users, items).
+    """
+    tape = ir.tape.Tape()
+    graph = ir.Graph([], [], nodes=[], name="joint", opset_imports=dict(model.opset_imports))
+    user, item = (_input(f"{side}_state", [f"{side}s", lowered.width]) for side in _SIDES)
+    user_constant, item_constant = (_input(f"{side}_constant", [f"{side}s"]) for side in _SIDES)
+    if lowered.weights is None:
+        scores = tape.op("MatMul", [user, tape.op("Transpose", [item], {"perm": [1, 0]})])
+    else:
+        one = _initializer(graph, "axis_1", np.array([1], dtype=np.int64))
+        zero = _initializer(graph, "axis_0", np.array([0], dtype=np.int64))
+        last = _initializer(graph, "axis_last", np.array([2], dtype=np.int64))
+        weights = _initializer(graph, "weights", lowered.weights[:, None])
+        summed = tape.op(
+            "Add", [tape.op("Unsqueeze", [user, one]), tape.op("Unsqueeze", [item, zero])]
+        )
+        hidden = tape.op(str(lowered.activation).capitalize(), [summed])
+        scores = tape.op("Squeeze", [tape.op("MatMul", [hidden, weights]), last])
+    one = _initializer(graph, "axis_of_items", np.array([1], dtype=np.int64))
+    scores = tape.op("Add", [scores, tape.op("Unsqueeze", [user_constant, one])])
+    scores = tape.op("Add", [scores, item_constant])
+    _finish(scores, "scores", ["users", "items"])
+    graph.inputs.extend([user, user_constant, item, item_constant])
+    graph.extend(tape.nodes)
+    graph.outputs.append(scores)
+    return _model(model, graph)
+
+
+def generic_joint(
+    model: ir.Model, colours: Colours, logit: ir.Value
+) -> tuple[list[ir.Value], list[ir.Value], ir.Model]:
+    """Cut at the border where the sides first mix.
+
+    Returns:
+        The user values and the item values that the joint part reads, and the joint part itself,
+        which repeats both over all pairs: (users, …) and (items, …) to (users, items).
+    """
+    border: dict[ir.Value, None] = {}
+    for node in model.graph:
+        if not colours.is_mixed(node.outputs[0]):
+            continue
+        for value in node.inputs:
+            if value is not None and (colours.is_user(value) or colours.is_item(value)):
+                border[value] = None
+    users = [value for value in border if colours.is_user(value)]
+    items = [value for value in border if colours.is_item(value)]
+    graph = ir.convenience.extract(model.graph, [*users, *items], [logit])
+    graph.name = "joint"
+    states = graph.inputs[:]
+    graph.inputs.clear()
+    tape = ir.tape.Tape()
+    counts = {}
+    for side, group in ((Side.USER, states[: len(users)]), (Side.ITEM, states[len(users) :])):
+        for index, value in enumerate(group):
+            shape = [f"{side}s", *(value.shape or [])[1:]]
+            state = ir.Value(
+                name=f"{side}_state_{index}", type=value.type, shape=ir.Shape(shape)
+            )
+            graph.inputs.append(state)
+            if side not in counts:
+                counts[side] = tape.op("Shape", [state], {"start": 0, "end": 1})
+    repeats = tape.op("Concat", [counts[Side.USER], counts[Side.ITEM]], {"axis": 0})
+    for state, value in zip(graph.inputs, states, strict=True):
+        repeated = _repeat(graph, tape, state, repeats)
+        value.replace_all_uses_with(repeated)
+    old = graph.outputs[0]
+    scores = ir.tape.Tape()
+    result = scores.op("Reshape", [old, repeats])
+    _finish(result, "scores", ["users", "items"])
+    for node in reversed(tape.nodes):
+        graph.insert_before(graph[0], node)
+    graph.extend(scores.nodes)
+    graph.outputs.clear()
+    graph.outputs.append(result)
+    return users, items, _model(model, graph)
+
+
+def _repeat(graph: ir.Graph, tape: ir.tape.Tape, state: ir.Value, repeats: ir.Value) -> ir.Value:
+    """Repeat a state over all pairs, the user outside: (n, …) → (users·items, …)."""
+    axis = 1 if str(state.name).startswith(Side.USER) else 0
+    axes = _initializer(graph, f"{state.name}_axis", np.array([axis], dtype=np.int64))
+    tail = tape.op("Shape", [state], {"start": 1})
+    wide = tape.op("Concat", [repeats, tail], {"axis": 0})
+    spread = tape.op("Expand", [tape.op("Unsqueeze", [state, axes]), wide])
+    flat = _initializer(graph, f"{state.name}_flat", np.array([-1], dtype=np.int64))
+    return tape.op("Reshape", [spread, tape.op("Concat", [flat, tail], {"axis": 0})])
+
+
+def _chain(
+    graph: ir.Graph,
+    tape: ir.tape.Tape,
+    combine: str,
+    name: str,
+    parts: Sequence[ir.Value | Matrix],
+) -> ir.Value:
+    """Combine values and constants from left to right."""
+    total: ir.Value | None = None
+    for index, part in enumerate(parts):
+        value = part
+        if not isinstance(value, ir.Value):
+            value = _initializer(graph, f"{name}_constant_{index}", np.asarray(part))
+        total = value if total is None else tape.op(combine, [total, value])
+    assert total is not None  # a mixed term has a part of each side
+    return total
+
+
+def _finish(value: ir.Value, name: str, shape: list[int | str]) -> None:
+    value.name = name
+    value.type = ir.TensorType(_FLOAT)
+    value.shape = ir.Shape(shape)
+
+
+def _input(name: str, shape: list[int | str]) -> ir.Value:
+    return ir.Value(name=name, type=ir.TensorType(_FLOAT), shape=ir.Shape(shape))
+
+
+def _initializer(graph: ir.Graph, name: str, array: npt.NDArray[np.generic]) -> ir.Value:
+    value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
+    graph.register_initializer(value)
+    return value
+
+
+def _model(like: ir.Model, graph: ir.Graph) -> ir.Model:
+    return ir.Model(
+        graph,
+        ir_version=like.ir_version,
+        producer_name="fuserank",
+        functions=list(like.functions.values()),
+    )

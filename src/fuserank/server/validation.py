@@ -1,0 +1,107 @@
+"""What a request must hold before any work is spent on it: every count and size is limited.
+
+Whether its fields and ids mean anything is the engine's to say.
+"""
+
+import math
+from collections.abc import Sequence
+
+from fuserank.errors import RequestError
+from fuserank.server.config import ServerConfig
+from fuserank.server.pb import recommender_pb2 as pb
+
+__all__ = ["check_batch", "check_encode", "check_recommend", "check_score", "k_of"]
+
+_DEFAULT_K = 10
+
+
+def k_of(request: pb.RecommendRequest | pb.RecommendBatchRequest) -> int:
+    """Return how many items a request asks for."""
+    return request.k if request.HasField("k") else _DEFAULT_K
+
+
+def check_recommend(request: pb.RecommendRequest, config: ServerConfig) -> None:
+    """Raise RequestError where a request for one user is out of bounds."""
+    _check_k(k_of(request), config)
+    _check_eligibility(request.eligibility, config)
+    _check_user(request.user, "user", config)
+
+
+def check_batch(request: pb.RecommendBatchRequest, config: ServerConfig) -> None:
+    """Raise RequestError where a request for several users is out of bounds."""
+    _check_k(k_of(request), config)
+    _check_eligibility(request.eligibility, config)
+    _check_count(request.users, "users", 1, config.max_batch)
+    for index, user in enumerate(request.users):
+        _check_user(user, f"users[{index}]", config)
+
+
+def check_score(request: pb.ScoreRequest, config: ServerConfig) -> None:
+    """Raise RequestError where a request for scores is out of bounds."""
+    _check_count(request.item_ids, "item_ids", 1, config.max_items)
+    _check_texts(request.item_ids, "item_ids", config)
+    _check_user(request.user, "user", config)
+
+
+def check_encode(request: pb.EncodeRequest, config: ServerConfig) -> None:
+    """Raise RequestError where a request for embeddings is out of bounds."""
+    _check_count(request.texts, "texts", 1, config.max_texts)
+    _check_texts(request.texts, "texts", config)
+    for index, text in enumerate(request.texts):
+        if not text or text.isspace():
+            raise RequestError(f"texts[{index}]: found an empty text, expected words", field="texts")
+
+
+def _check_k(k: int, config: ServerConfig) -> None:
+    if not 1 <= k <= config.max_k:
+        raise RequestError(f"k: found {k}, expected 1 to {config.max_k}", field="k")
+
+
+def _check_eligibility(eligibility: pb.Eligibility, config: ServerConfig) -> None:
+    for name, ids in (("exclude", eligibility.exclude), ("allow", eligibility.allow.ids)):
+        path = f"eligibility.{name}"
+        _check_count(ids, path, 0, config.max_items)
+        _check_texts(ids, path, config)
+
+
+def _check_user(user: pb.User, path: str, config: ServerConfig) -> None:
+    if len(user.fields) > config.max_fields:
+        raise RequestError(
+            f"{path}.fields: found {len(user.fields)}, expected at most {config.max_fields}",
+            field=path,
+        )
+    for name, value in user.fields.items():
+        _check_texts([name], f"{path}.fields", config)
+        _check_value(value, f"{path}.fields[{name!r}]", config)
+
+
+def _check_value(value: pb.Value, path: str, config: ServerConfig) -> None:
+    # A kind that is not set reads as its empty default, so that each can be looked at in turn.
+    _check_texts([value.string_value], path, config)
+    _check_count(value.string_list.values, path, 0, config.max_values)
+    _check_texts(value.string_list.values, path, config)
+    _check_count(value.number_list.values, path, 0, config.max_values)
+    for number in (value.number_value, *value.number_list.values):
+        if not math.isfinite(number):
+            raise RequestError(
+                f"{path}: found {number}, expected a finite number; leave a field that is not "
+                "known out",
+                field=path,
+            )
+
+
+def _check_count(values: Sequence[object], path: str, least: int, most: int) -> None:
+    if not least <= len(values) <= most:
+        raise RequestError(
+            f"{path}: found {len(values)} entries, expected {least} to {most}", field=path
+        )
+
+
+def _check_texts(texts: Sequence[str], path: str, config: ServerConfig) -> None:
+    longest = max(map(len, texts), default=0)
+    if longest > config.max_text_chars:
+        raise RequestError(
+            f"{path}: found a text of {longest} characters, expected at most "
+            f"{config.max_text_chars}",
+            field=path,
+        )

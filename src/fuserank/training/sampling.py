@@ -1,0 +1,161 @@
+"""Training batches: positives, dislikes and sampled negatives, with parts hidden at random."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fuserank.schema import Kind, Schema, Side
+from fuserank.schema.categorical import UNKNOWN
+from fuserank.training.histories import Histories, TargetFreeMeans
+from fuserank.training.negatives import Unseen
+
+if TYPE_CHECKING:
+    from fuserank.training.dataset import Interactions
+    from fuserank.training.features import Features, SideFeatures
+    from fuserank.training.train_config import TrainConfig
+
+__all__ = ["Batch", "Sampler"]
+
+Array = npt.NDArray[Any]
+Rows = npt.NDArray[np.int64]
+"""Row numbers; any shape."""
+
+_SHORT = 5
+"""Events that a history cut short keeps at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """B positives with their negatives, C = 2 + n candidates each.
+
+    Attributes:
+        users: inputs of the user tower, B rows; a history is one row, the mean of its events.
+        items: inputs of the item tower, one row for each distinct item of the batch.
+        candidates: (B, C) int64 rows of `items`: the positive, an item that the user disliked,
+            and n items that the user has not interacted with.
+        labels: (B, C) float32, 1 for the positive and 0 otherwise.
+        weights: (B, C) float32, 0 where there is no such candidate.
+    """
+
+    users: Mapping[str, Array]
+    items: Mapping[str, Array]
+    candidates: Rows
+    labels: npt.NDArray[np.float32]
+    weights: npt.NDArray[np.float32]
+
+
+class Sampler:
+    """Makes the batches of each epoch from the training interactions."""
+
+    def __init__(
+        self, features: Features, interactions: Interactions, schema: Schema, config: TrainConfig
+    ) -> None:
+        """Index the training interactions.
+
+        Args:
+            features: tensors of all users and items.
+            interactions: those to train on, nothing else.
+            schema: the fitted fields.
+            config: batch size, shares and weights.
+        """
+        self._features = features
+        self._config = config
+        n_users, n_items = len(features.users), len(features.items)
+        liked, user, item = interactions.positive, interactions.user, interactions.item
+        self.likes = Histories.of_positives(interactions, n_users=n_users)
+        self._dislikes = Histories.build(user[~liked], item[~liked], None, n_users=n_users)
+        self._unseen = Unseen(user, item, n_users=n_users, n_items=n_items)
+        self._owner = self.likes.user
+        self._missing = _missing(schema)
+        self._histories = {
+            f.field.tensor: TargetFreeMeans(
+                self.likes, features.history_vectors(f.field), f.field.max_length
+            )
+            for f in schema.fields
+            if f.field.kind is Kind.HISTORY
+        }
+        self._ids = {
+            side: None if (f := schema.id_field(side)) is None else f.field.tensor
+            for side in (Side.USER, Side.ITEM)
+        }
+
+    @property
+    def steps(self) -> int:
+        """Batches an epoch."""
+        return -(-len(self._owner) // self._config.batch_size)
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """Yield batches that hold every positive once, in an order of the epoch's own.
+
+        The same seed and number give the same batches.
+        """
+        rng = np.random.default_rng([self._config.seed, number])
+        order = rng.permutation(len(self._owner))
+        for first in range(0, len(order), self._config.batch_size):
+            yield self._batch(order[first : first + self._config.batch_size], rng)
+
+    def _batch(self, events: Rows, rng: np.random.Generator) -> Batch:
+        """Return the batch of some positives, given as positions in `likes`."""
+        users = self._owner[events]
+        disliked, has_disliked = self._dislikes.draw(users, rng)
+        negatives = self._unseen.draw(users, self._config.negatives, rng)
+        items = np.column_stack([self.likes.items[events], disliked, negatives])
+        distinct, candidates = np.unique(items, return_inverse=True)
+
+        labels = np.zeros(items.shape, dtype=np.float32)
+        labels[:, 0] = 1
+        weights = np.ones(items.shape, dtype=np.float32)
+        weights[:, 1] = has_disliked * self._config.dislike_weight
+        weights[:, 2:] = (self._unseen.counts[users] > 0)[:, None]
+        return Batch(
+            users=self._user_inputs(events, users, rng),
+            items=self._inputs(Side.ITEM, self._features.items, distinct, rng),
+            candidates=candidates.reshape(items.shape),
+            labels=labels,
+            weights=weights,
+        )
+
+    def _user_inputs(self, events: Rows, users: Rows, rng: np.random.Generator) -> dict[str, Array]:
+        inputs = self._inputs(Side.USER, self._features.users, users, rng)
+        visitor = rng.random(len(users)) < self._config.visitors
+        cold = visitor | (rng.random(len(users)) < self._config.cold_dropout)
+        for name, tensor in inputs.items():
+            tensor[cold] = self._missing[name]
+        short = rng.random(len(users)) < self._config.short_history
+        lengths = np.where(short, rng.integers(1, _SHORT + 1, size=len(users)), 0)
+        for name, means in self._histories.items():
+            inputs[name] = means.draw(events, lengths, rng)[:, None, :]
+            inputs[name][visitor, 0] = self._alike(name, self.likes.items[events[visitor]], rng)
+        return inputs
+
+    def _alike(self, name, items, rng):
+        vectors = self._histories[name]._vectors
+        sample = rng.choice(len(vectors), min(self._config.alike, len(vectors)), replace=False)
+        near = vectors[items] @ vectors[sample].T
+        near[items[:, None] == sample] = -np.inf
+        best = np.argsort(-near, axis=1)[:, : self._config.topic]
+        mean = vectors[sample[best]].sum(axis=1)
+        return mean / np.linalg.norm(mean, axis=1, keepdims=True)
+
+    def _inputs(
+        self, side: Side, features: SideFeatures, rows: Rows, rng: np.random.Generator
+    ) -> dict[str, Array]:
+        """Return copies of the tensors of some rows, some ids replaced by the unknown one."""
+        inputs = {name: tensor[rows] for name, tensor in features.tensors.items()}
+        if (name := self._ids[side]) is not None:
+            inputs[name][rng.random(len(rows)) < self._config.id_dropout] = UNKNOWN
+        return inputs
+
+
+def _missing(schema: Schema) -> dict[str, Array]:
+    """Return, by user tensor, the row of a user of whom nothing is known."""
+    missing = {name: rows[0] for name, rows in schema.encode(Side.USER, {}, 1).items()}
+    for fitted in schema.side(Side.USER):
+        if fitted.field.kind is Kind.TEXT and fitted.spec is not None:
+            missing[fitted.field.tensor] = np.zeros(fitted.dim or 0, dtype=np.float32)
+    return missing

@@ -1,0 +1,82 @@
+"""How a ranker is trained."""
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from fuserank.errors import ConfigError
+from fuserank.training.splits import SplitConfig
+
+__all__ = ["Model", "MseOn", "TrainConfig"]
+
+Model = Literal["perceptron", "bilinear"]
+MseOn = Literal["probability", "logit"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Options of one training run.
+
+    Attributes:
+        model: the interaction model.
+        dim: width of φ and ψ, and of the wider sources.
+        hidden: perceptron only: hidden units.
+        learning_rate: of Adam.
+        mse_weight: λ, the weight of the squared error beside the cross-entropy.
+        mse_on: whether the squared error is that of the probability (Brier score) or, to the
+            letter of the method, of the logit, which squeezes probabilities.
+        weight_decay: share of every weight but biases that a step removes, times the learning
+            rate.
+        epochs: passes over the positives at most.
+        batch_size: positives a step.
+        negatives: items the user has not interacted with, drawn for each positive.
+        dislike_weight: weight of an observed negative (a rating below the data set's threshold)
+            where one sampled negative weighs 1.
+        id_dropout: share of ids, on both sides, that training hides, so that texts and
+            attributes learn to carry those never seen.
+        cold_dropout: share of users of whom training hides everything but the history.
+        short_history: share of histories that training cuts to one to five events, because a
+            visitor's few words are served as a history of one.
+        patience: epochs without a better validation NDCG@10 after which training ends.
+        seed: of the split, the initial weights and everything drawn while training.
+        split: which interactions train, validate and test.
+    """
+
+    model: Model = "perceptron"
+    dim: int = 64
+    hidden: int = 64
+    learning_rate: float = 0.01
+    mse_weight: float = 0.1
+    mse_on: MseOn = "probability"
+    weight_decay: float = 0.0
+    epochs: int = 30
+    batch_size: int = 1024
+    negatives: int = 16
+    dislike_weight: float = 1.0
+    id_dropout: float = 0.1
+    cold_dropout: float = 0.2
+    short_history: float = 0.2
+    visitors: float = 0.1
+    alike: int = 200
+    topic: int = 1
+    patience: int = 3
+    seed: int = 42
+    split: SplitConfig = field(default_factory=SplitConfig)
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError where an option is out of range."""
+        self._one_of("model", get_args(Model))
+        self._one_of("mse_on", get_args(MseOn))
+        for name in ("dim", "hidden", "epochs", "batch_size", "negatives", "patience"):
+            self._check(name, "a whole number from 1", getattr(self, name) >= 1)
+        self._check("learning_rate", "a number above 0", self.learning_rate > 0)
+        for name in ("mse_weight", "weight_decay", "dislike_weight", "seed"):
+            self._check(name, "0 or more", getattr(self, name) >= 0)
+        for name in ("id_dropout", "cold_dropout", "short_history", "visitors"):
+            self._check(name, "a share from 0 to 1", 0 <= getattr(self, name) <= 1)
+
+    def _one_of(self, name: str, choices: tuple[str, ...]) -> None:
+        self._check(name, f"one of {', '.join(choices)}", getattr(self, name) in choices)
+
+    def _check(self, name: str, expected: str, holds: bool) -> None:
+        if not holds:
+            raise ConfigError(f"train: {name} is {getattr(self, name)!r}, expected {expected}")
