@@ -1,5 +1,6 @@
 """The bundle: a directory that joins encoder, graphs, schema and catalogue; the only contract."""
 
+from fuserank.bundle import layout
 from fuserank.bundle.manifest import (
     FORMAT_VERSION,
     EncoderInfo,
@@ -25,5 +26,6 @@ __all__ = [
     "ScorerInfo",
     "ScorerKind",
     "Strings",
+    "layout",
     "write_bundle",
 ]

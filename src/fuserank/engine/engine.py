@@ -172,7 +172,8 @@ class Engine:
             UnknownItemError: an item id that the catalogue does not hold.
         """
         started = time.perf_counter()
-        rows = self._catalogue.rows(_ids(item_ids, "item_ids"), "item_ids")
+        _ids(item_ids, "item_ids")
+        rows = self._catalogue.rows(item_ids, "item_ids")
         prepared, states, timings = self._user_states([user])
         scan_started = time.perf_counter()
         scores = self._scorer.score(states, rows)[0]
@@ -294,4 +295,5 @@ def _ids(ids: Collection[str], field: str) -> Collection[str]:
 
 def _sigmoid(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Return 1 / (1 + e^-x) without overflow."""
-    return (0.5 * (1.0 + np.tanh(0.5 * logits))).astype(np.float32)
+    probabilities: npt.NDArray[np.float32] = 0.5 * (1.0 + np.tanh(0.5 * logits))
+    return probabilities

@@ -154,7 +154,7 @@ def _perceptron(
         elif colours.is_item(value):
             items.append(value)
         elif colours.is_constant(value) and (constant := _constant(value)) is not None:
-            constants.append(constant)
+            constants.append(constant.astype(np.float32))
         elif producer is not None and producer.op_type == "Add":
             pending = [*producer.inputs, *pending]
         else:

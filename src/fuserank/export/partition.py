@@ -47,9 +47,7 @@ def place_states(graph: ir.Graph, logit: ir.Value, lowered: Lowered) -> None:
     graph.outputs.remove(logit)
 
 
-def cut(
-    model: ir.Model, colours: Colours, outputs: Sequence[ir.Value], side: Side
-) -> ir.Model:
+def cut(model: ir.Model, colours: Colours, outputs: Sequence[ir.Value], side: Side) -> ir.Model:
     """Return a model of its own for values of one side; inputs they do not read are dropped."""
     is_mine = colours.is_user if side is Side.USER else colours.is_item
     inputs = [value for value in model.graph.inputs if is_mine(value)]
@@ -120,9 +118,7 @@ def generic_joint(
     for side, group in ((Side.USER, states[: len(users)]), (Side.ITEM, states[len(users) :])):
         for index, value in enumerate(group):
             shape = [f"{side}s", *(value.shape or [])[1:]]
-            state = ir.Value(
-                name=f"{side}_state_{index}", type=value.type, shape=ir.Shape(shape)
-            )
+            state = ir.Value(name=f"{side}_state_{index}", type=value.type, shape=ir.Shape(shape))
             graph.inputs.append(state)
             if side not in counts:
                 counts[side] = tape.op("Shape", [state], {"start": 0, "end": 1})

@@ -1,13 +1,13 @@
 """Colouring: the sides that each value of a graph depends on."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import onnx_ir as ir
 
 from fuserank.errors import FactorisationError
 from fuserank.schema import Side
 
-__all__ = ["Colours", "sides_by_prefix"]
+__all__ = ["Colours", "sides_by_name"]
 
 Colour = frozenset[Side]
 
@@ -17,21 +17,21 @@ _ITEM: Colour = frozenset({Side.ITEM})
 MIXED: Colour = _USER | _ITEM
 
 
-def sides_by_prefix(graph: ir.Graph) -> dict[str, Side]:
+def sides_by_name(names: Iterable[str]) -> dict[str, Side]:
     """Read the side of every input from its name: ``user.…``, ``item.…`` or ``context.…``.
 
     Raises:
         FactorisationError: an input whose name declares no side.
     """
     sides = {}
-    for value in graph.inputs:
-        prefix = str(value.name).partition(".")[0]
+    for name in names:
+        prefix = name.partition(".")[0]
         if prefix not in list(Side):
             raise FactorisationError(
-                f"input {value.name!r}: expected a name that begins with 'user.', 'item.' or "
+                f"input {name!r}: expected a name that begins with 'user.', 'item.' or "
                 "'context.', or a declaration of its side"
             )
-        sides[str(value.name)] = Side(prefix)
+        sides[name] = Side(prefix)
     return sides
 
 

@@ -78,7 +78,9 @@ class PooledModel(torch.nn.Module):
             weights = attention_mask.unsqueeze(-1).to(hidden.dtype)
             embedding = (hidden * weights).sum(1) / weights.sum(1)
         if self.normalized:
-            embedding = embedding * torch.rsqrt((embedding * embedding).sum(1, keepdim=True) + 1e-24)
+            embedding = embedding * torch.rsqrt(
+                (embedding * embedding).sum(1, keepdim=True) + 1e-24
+            )
         return embedding
 
 

@@ -1,8 +1,10 @@
 """A matrix product of concatenated sides becomes a sum of one product a side."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from fuserank.export.sides import Colours
@@ -41,7 +43,7 @@ class SplitConcatMatMul(ir.passes.InPlacePass):
             if concat is None or weight is None or len(weight.shape) != 2:
                 continue
             widths = _widths(concat)
-            if widths is None or sum(widths) != int(weight.shape[0]):
+            if widths is None or sum(widths) != weight.shape[0]:
                 continue
             self._split(graph, node, concat, (widths, weight.numpy()), colours)
             modified = True
@@ -52,7 +54,7 @@ class SplitConcatMatMul(ir.passes.InPlacePass):
         graph: ir.Graph,
         node: ir.Node,
         concat: ir.Node,
-        parts: tuple[list[int], np.ndarray],  # type: ignore[type-arg]
+        parts: tuple[list[int], npt.NDArray[Any]],
         colours: Colours,
     ) -> None:
         widths, weight = parts
@@ -78,7 +80,12 @@ class SplitConcatMatMul(ir.passes.InPlacePass):
             product = tape.op("MatMul", [joined, rows_of_weight])
             total = product if total is None else tape.op("Add", [total, product])
         ir.convenience.replace_nodes_and_values(
-            graph, node, [node], tape.nodes, node.outputs, [total]  # type: ignore[list-item]
+            graph,
+            node,
+            [node],
+            tape.nodes,
+            node.outputs,
+            [total],  # type: ignore[list-item]
         )
 
 

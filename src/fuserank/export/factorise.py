@@ -1,0 +1,180 @@
+"""Factorisation: one ranker graph becomes a user part, an item part and a joint part."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from fuserank.bundle import ScorerInfo, ScorerKind
+from fuserank.errors import FactorisationError
+from fuserank.export.lower import Lowered, NotLowered, lower
+from fuserank.export.partition import cut, fused_joint, generic_joint, place_states
+from fuserank.export.passes import SplitConcatMatMul
+from fuserank.export.sides import Colours
+from fuserank.schema import Side
+
+__all__ = ["Factorised", "factorise"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Factorised:
+    """A ranker in three parts with the scores of the whole.
+
+    Attributes:
+        user: from user and context inputs to the user states; axis ``batch``.
+        item: from item inputs to the item states; axis ``batch``.
+        joint: from both states to ``scores`` (users, items).
+        scorer: how the joint part is run, and how much work a pair is left.
+        weights: (width,) float32 of an additive scorer.
+    """
+
+    user: onnx.ModelProto
+    item: onnx.ModelProto
+    joint: onnx.ModelProto
+    scorer: ScorerInfo
+    weights: npt.NDArray[np.float32] | None
+
+
+def factorise(full: onnx.ModelProto, sides: Mapping[str, Side]) -> Factorised:
+    """Split a ranker by the sides its values depend on.
+
+    Args:
+        full: a graph whose inputs share the batch axis, row i of each belonging to pair i, and
+            whose only output is one float32 logit a pair. It is not modified.
+        sides: the side of every input by name.
+
+    Raises:
+        FactorisationError: an input without side, an output that is not one logit a pair.
+    """
+    model = ir.from_proto(full)
+    model = _prepare(model)
+    (logit,) = model.graph.outputs
+    full_work = _multiply_adds(model.graph)
+    split = SplitConcatMatMul(sides)
+    rewrites = []
+    if split(model).modified:
+        rewrites.append("split-concat-matmul")
+        common.ShapeInferencePass()(model)
+    (logit,) = model.graph.outputs
+    colours = Colours(model.graph, sides)
+    try:
+        lowered = lower(logit, colours)
+    except NotLowered as reason:
+        return _generic(model, colours, logit, (full_work, tuple(rewrites), str(reason)))
+    rewrites.append(f"lower-{lowered.kind.value}")
+    place_states(model.graph, logit, lowered)
+    outputs = {str(value.name): value for value in model.graph.outputs}
+    colours = Colours(model.graph, sides)
+    parts = {
+        side: cut(model, colours, [outputs[f"{side}_state"], outputs[f"{side}_constant"]], side)
+        for side in (Side.USER, Side.ITEM)
+    }
+    return Factorised(
+        user=_finish(parts[Side.USER]),
+        item=_finish(parts[Side.ITEM]),
+        joint=_finish(fused_joint(model, lowered)),
+        weights=lowered.weights,
+        scorer=ScorerInfo(
+            kind=lowered.kind,
+            activation=lowered.activation,
+            full_multiply_adds=full_work,
+            joint_multiply_adds=lowered.width,
+            rewrites=tuple(rewrites),
+            precomputed=_names(lowered),
+        ),
+    )
+
+
+def _prepare(model: ir.Model) -> ir.Model:
+    if len(model.graph.outputs) != 1:
+        names = [value.name for value in model.graph.outputs]
+        raise FactorisationError(f"expected one output, a logit a pair; found {names}")
+    (logit,) = model.graph.outputs
+    if logit.dtype != ir.DataType.FLOAT:
+        raise FactorisationError(f"output {logit.name!r}: expected float32, found {logit.dtype}")
+    shape = logit.shape
+    if shape is not None and not (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)):
+        raise FactorisationError(
+            f"output {logit.name!r}: expected one logit a pair, found shape {shape}"
+        )
+    common.LiftConstantsToInitializersPass()(model)
+    common.IdentityEliminationPass()(model)
+    common.RemoveUnusedNodesPass()(model)
+    common.ShapeInferencePass()(model)
+    return model
+
+
+def _generic(
+    model: ir.Model,
+    colours: Colours,
+    logit: ir.Value,
+    found: tuple[int, tuple[str, ...], str],
+) -> Factorised:
+    """Cut where the sides first mix; the joint part stays a graph."""
+    full_work, rewrites, reason = found
+    logger.warning("the joint part stays a graph: %s", reason)
+    users, items, joint = generic_joint(model, colours, logit)
+    parts = {}
+    for side, values in ((Side.USER, users), (Side.ITEM, items)):
+        part = cut(model, colours, values, side)
+        tape = ir.tape.Tape()
+        states = [tape.op("Identity", [value]) for value in part.graph.outputs]
+        for index, (state, value) in enumerate(zip(states, values, strict=True)):
+            state.name, state.type = f"{side}_state_{index}", value.type
+            state.shape = ir.Shape(["batch", *(value.shape or [])[1:]])
+        part.graph.extend(tape.nodes)
+        part.graph.outputs.clear()
+        part.graph.outputs.extend(states)
+        parts[side] = _finish(part)
+    return Factorised(
+        user=parts[Side.USER],
+        item=parts[Side.ITEM],
+        joint=_finish(joint),
+        weights=None,
+        scorer=ScorerInfo(
+            kind=ScorerKind.GENERIC,
+            full_multiply_adds=full_work,
+            joint_multiply_adds=_multiply_adds(joint.graph),
+            rewrites=rewrites,
+            precomputed=tuple(str(value.name) for value in items),
+            note=reason,
+        ),
+    )
+
+
+def _finish(model: ir.Model) -> onnx.ModelProto:
+    common.RemoveUnusedNodesPass()(model)
+    common.NameFixPass()(model)
+    for value in model.graph.inputs:
+        if value.shape is not None and str(value.name).partition(".")[0] in list(Side):
+            value.shape = ir.Shape(["batch", *value.shape[1:]])
+    proto = ir.to_proto(model)
+    onnx.checker.check_model(proto)
+    return proto
+
+
+def _multiply_adds(graph: ir.Graph) -> int:
+    """Count the multiply-adds a pair of all matrix products whose shapes are known."""
+    total = 0
+    for node in graph:
+        if node.op_type not in ("MatMul", "Gemm") or node.inputs[1] is None:
+            continue
+        weight = node.inputs[1].shape
+        rows = node.inputs[0].shape if node.inputs[0] is not None else None
+        if weight is None or len(weight) != 2:
+            continue
+        inner = [d for d in (rows or [])[1:-1] if isinstance(d, int)]
+        total += int(np.prod([*inner, *(d for d in weight if isinstance(d, int))]))
+    return total
+
+
+def _names(lowered: Lowered) -> tuple[str, ...]:
+    values = [part for term in lowered.item_state for part in term if isinstance(part, ir.Value)]
+    return tuple(str(value.name) for value in (*values, *lowered.item_constants))
