@@ -61,8 +61,9 @@ class Catalogue:
                 if not isinstance(item_id, str) or item_id not in self._row_of
             ]
             raise UnknownItemError(
-                f"{field}: found {len(unknown)} item id(s) that the catalogue of {len(self):,} items "
-                f"does not hold, the first being {unknown[0]!r}; ids are strings as in the item table",
+                f"{field}: found {len(unknown)} item id(s) that the catalogue of {len(self):,} "
+                f"items does not hold, the first being {unknown[0]!r}; ids are strings, as in the "
+                "item table",
                 field=field,
             ) from None
 

@@ -1,0 +1,71 @@
+"""The command line: a thin layer; each command lives beside its subject and is imported lazily."""
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+import cyclopts
+
+from fuserank import __version__
+from fuserank.errors import FuserankError
+
+__all__ = ["app", "main"]
+
+app = cyclopts.App(
+    name="fuserank",
+    help="Optimized inference engine for semantic recommenders.\n\n"
+    "Every option can also be given by an environment variable, such as FUSERANK_SERVE_PORT for "
+    "the option --port of 'serve'. Exit codes: 0 done, 1 failed, 2 usage.",
+    version=__version__,
+    config=cyclopts.config.Env("FUSERANK_", command=True),
+)
+
+# Command, where it lives. Nothing is imported before the command is used.
+_COMMANDS = {
+    "data": ("fuserank.training.cli:data", "Fetch a data set."),
+    "train": ("fuserank.training.cli:train", "Train a ranker and judge it."),
+    "export": ("fuserank.export.cli:export", "Export encoders and rankers to ONNX and bundles."),
+    "inspect": ("fuserank.engine.cli:inspect", "Show what a bundle holds."),
+    "verify": ("fuserank.engine.cli:verify", "Check a bundle and answer one request from it."),
+    "recommend": ("fuserank.engine.cli:recommend", "Recommend items to a user."),
+    "score": ("fuserank.engine.cli:score", "Score named items for a user."),
+    "encode": ("fuserank.engine.cli:encode", "Encode texts."),
+    "serve": ("fuserank.server.cli:serve", "Serve a bundle over gRPC."),
+    "bench": ("fuserank.bench.cli:app", "Measure latency and throughput."),
+    "demo": ("fuserank.demo:demo", "MovieLens 100K from the data to measured latency."),
+}
+for _name, (_home, _help) in _COMMANDS.items():
+    app.command(_home, name=_name, help=_help)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return the exit code: 0 done, 1 failed, 2 usage."""
+    # TensorFlow prints to stderr while it is imported; what matters comes as an exception.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    try:
+        result = app(
+            sys.argv[1:] if arguments is None else list(arguments),
+            exit_on_error=False,
+            result_action="return_value",
+        )
+    except cyclopts.CycloptsError:
+        return 2
+    except FuserankError as error:
+        print(f"fuserank: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("fuserank"):
+            raise
+        print(
+            f"fuserank: this command needs the package {error.name!r}; "
+            "install the extra that brings it: pip install 'fuserank[export]'",
+            file=sys.stderr,
+        )
+        return 1
+    except KeyboardInterrupt:
+        print("fuserank: interrupted", file=sys.stderr)
+        return 1
+    return result if isinstance(result, int) else 0

@@ -1,0 +1,83 @@
+"""Commands that export: a text encoder, and a trained ranker with its catalogue."""
+
+from pathlib import Path
+from typing import Annotated
+
+import cyclopts
+from cyclopts import Parameter
+
+from fuserank import console
+from fuserank.export.encoder import EncoderExportConfig
+
+__all__ = ["export"]
+
+export = cyclopts.App(name="export")
+
+Json = Annotated[bool, Parameter(name="--json", negative="")]
+_DEFAULTS = EncoderExportConfig()
+
+
+@export.command
+def encoder(
+    model: str,
+    out: Path,
+    *,
+    config: Annotated[EncoderExportConfig, Parameter(name="*")] = _DEFAULTS,
+    json: Json = False,
+) -> None:
+    """Export a text encoder: pooling and normalisation in the graph, fused, quantized.
+
+    Example: fuserank export encoder sentence-transformers/all-MiniLM-L6-v2 minilm
+
+    Args:
+        model: A local folder, or a name on the hub.
+        out: Directory to write.
+        config: How it is exported.
+        json: Print JSON.
+    """
+    from fuserank.export.encoder import export_encoder
+
+    report = export_encoder(model, out, config)
+    if json:
+        console.print_json(report)
+        return
+    fused = ", ".join(f"{count} {name}" for name, count in report.fused.items() if count)
+    console.out.print(
+        f"{out}: {report.config.dim}-d, {report.config.precision}, "
+        f"{report.size_bytes / 1e6:.1f} MB; {report.n_nodes_traced} nodes fused to "
+        f"{report.n_nodes} ({fused}); fp32 error {report.max_abs_error:.1e}, "
+        f"cosine to fp32 {report.mean_cosine:.4f} mean, {report.min_cosine:.4f} least"
+    )
+
+
+@export.command
+def bundle(run: Path, dataset: Path, encoder: Path, out: Path, *, json: Json = False) -> None:
+    """Make a bundle of a trained ranker, its text encoder and its catalogue.
+
+    Example: fuserank export bundle run movielens-100k/dataset.toml minilm movielens.bundle
+
+    Args:
+        run: Directory that 'fuserank train' wrote.
+        dataset: The dataset.toml it was trained on.
+        encoder: Directory that 'fuserank export encoder' wrote.
+        out: Directory of the bundle.
+        json: Print JSON.
+    """
+    from fuserank.bundle import Bundle
+    from fuserank.export.pipeline import export_bundle
+    from fuserank.training.artifact import TrainedRun
+    from fuserank.training.dataset import load_dataset
+
+    data = load_dataset(dataset)
+    with console.progress("precomputing items", len(data.items)) as advance:
+        made = export_bundle(TrainedRun.load(run), data, encoder, out, on_progress=advance)
+    manifest = Bundle.open(out).manifest
+    if json:
+        console.print_json(manifest)
+        return
+    scorer = made.parts.scorer
+    console.out.print(
+        f"{out}: {manifest.n_items:,} items, scorer {scorer.kind}, "
+        f"{scorer.full_multiply_adds:,} multiply-adds a pair reduced to "
+        f"{scorer.joint_multiply_adds:,}, parts equal the full graph within {made.parity:.1e}"
+    )
