@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-__all__ = ["err", "out", "print_json", "progress"]
+__all__ = ["err", "out", "print_json", "progress", "steps"]
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -25,11 +25,24 @@ def print_json(value: object) -> None:
 @contextmanager
 def progress(title: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
     """Show a bar on stderr; the function it yields takes the amount done since its last call."""
-    columns = (TextColumn("{task.description:<28}"), BarColumn(30), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), console=err) as bar:
+    with _bar() as bar:
         task = bar.add_task(title, total=total)
         yield lambda amount: bar.update(task, advance=amount)
         bar.update(task, total=bar.tasks[0].completed)
+
+
+@contextmanager
+def steps(title: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on stderr; the function it yields takes the steps done and the steps at most."""
+    with _bar() as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, most: bar.update(task, completed=done, total=most)
+        bar.update(task, total=bar.tasks[0].completed)  # work may end early
+
+
+def _bar() -> Progress:
+    columns = (TextColumn("{task.description:<28}"), BarColumn(30), MofNCompleteColumn())
+    return Progress(*columns, TimeElapsedColumn(), console=err)
 
 
 def _plain(value: Any) -> Any:

@@ -63,7 +63,7 @@ def train(
     from fuserank.training.train import train as train_ranker
 
     loaded = load_dataset(dataset)
-    with console.progress("training") as advance:
+    with console.steps("training") as advance:
         run = train_ranker(loaded, TextEncoder.load(encoder), config, on_progress=advance)
     run.save(out)
     if json:

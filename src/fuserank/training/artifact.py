@@ -1,0 +1,109 @@
+"""A trained run on disk: model, schema, configuration, report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+
+from fuserank.bundle.atomic import write_directory
+from fuserank.errors import DataError, FuserankError
+from fuserank.schema import Schema
+from fuserank.training.evaluate import Report
+from fuserank.training.ranker import Ranker
+from fuserank.training.train_config import TrainConfig
+
+__all__ = ["TrainedRun"]
+
+_MODEL, _SCHEMA, _CONFIG, _REPORT = "model.keras", "schema.json", "config.json", "report.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedRun:
+    """A ranker and everything that is needed to export it.
+
+    Attributes:
+        ranker: the model.
+        schema: the fitted fields.
+        config: how it was trained.
+        report: what it came to.
+        dataset_fingerprint: of the data it was trained on.
+        encoder_space: of the text embeddings it was trained with.
+    """
+
+    ranker: Ranker
+    schema: Schema
+    config: TrainConfig
+    report: Report
+    dataset_fingerprint: str
+    encoder_space: str
+
+    def save(self, directory: Path) -> None:
+        """Write the run; an older one there is replaced in one step."""
+        origin = _Origin(
+            config=self.config,
+            dataset_fingerprint=self.dataset_fingerprint,
+            encoder_space=self.encoder_space,
+            versions={name: version(name) for name in ("fuserank", "keras", "tensorflow")},
+        )
+        with write_directory(directory) as partial:
+            self.ranker.full.save(partial / _MODEL)
+            (partial / _SCHEMA).write_text(self.schema.to_json(), encoding="utf-8")
+            (partial / _CONFIG).write_bytes(
+                msgspec.json.format(msgspec.json.encode(origin), indent=1)
+            )
+            (partial / _REPORT).write_bytes(self.report.to_json())
+
+    @classmethod
+    def load(cls, directory: Path) -> TrainedRun:
+        """Read what `save` wrote; no code of the run is executed.
+
+        Raises:
+            DataError: a part is missing or damaged; names the file.
+        """
+        import keras
+
+        for name in (_MODEL, _SCHEMA, _CONFIG, _REPORT):
+            if not (directory / name).is_file():
+                raise DataError(
+                    f"{directory / name}: no such file; expected a directory that "
+                    "'fuserank train' wrote"
+                )
+        origin = _read_origin(directory / _CONFIG)
+        report_path = directory / _REPORT
+        try:
+            schema = Schema.from_json((directory / _SCHEMA).read_text(encoding="utf-8"))
+            model = keras.saving.load_model(directory / _MODEL, safe_mode=True)
+        except FuserankError as error:
+            raise DataError(f"{directory / _SCHEMA}: {error}") from error
+        except (ValueError, OSError, TypeError, KeyError) as error:
+            raise DataError(
+                f"{directory / _MODEL}: expected a Keras model, found: {error}"
+            ) from error
+        return cls(
+            ranker=Ranker(model),
+            schema=schema,
+            config=origin.config,
+            report=Report.from_json(report_path.read_bytes(), str(report_path)),
+            dataset_fingerprint=origin.dataset_fingerprint,
+            encoder_space=origin.encoder_space,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Origin:
+    """What a run was made of."""
+
+    config: TrainConfig
+    dataset_fingerprint: str
+    encoder_space: str
+    versions: dict[str, str]
+
+
+def _read_origin(path: Path) -> _Origin:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Origin)
+    except msgspec.MsgspecError as error:
+        raise DataError(f"{path}: expected a training configuration, found: {error}") from error
