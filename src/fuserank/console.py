@@ -1,5 +1,6 @@
 """What commands print: results to stdout, progress to stderr."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-__all__ = ["err", "out", "print_json", "progress", "steps"]
+__all__ = ["err", "out", "print_json", "progress", "quiet", "steps"]
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -38,6 +39,20 @@ def steps(title: str) -> Iterator[Callable[[int, int], None]]:
         task = bar.add_task(title, total=None)
         yield lambda done, most: bar.update(task, completed=done, total=most)
         bar.update(task, total=bar.tasks[0].completed)  # work may end early
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Send file descriptor 2 nowhere: native libraries print there while they are imported."""
+    sys.stderr.flush()
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
 
 
 def _bar() -> Progress:

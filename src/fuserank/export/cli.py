@@ -63,6 +63,8 @@ def bundle(run: Path, dataset: Path, encoder: Path, out: Path, *, json: Json = F
         out: Directory of the bundle.
         json: Print JSON.
     """
+    with console.quiet():
+        import tensorflow  # noqa: F401  (prints to stderr while it is imported)
     from fuserank.bundle import Bundle
     from fuserank.export.pipeline import export_bundle
     from fuserank.training.artifact import TrainedRun

@@ -44,7 +44,7 @@ def export_interaction(model: "keras.Model", specs: Sequence[TensorSpec]) -> onn
         for index, spec in enumerate(specs)
     ]
 
-    @tf.function(input_signature=[signature])
+    @tf.function(input_signature=[signature], autograph=False)
     def ranker(arrays: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
         named = {spec.name: array for spec, array in zip(specs, arrays, strict=True)}
         return {_OUTPUT: model(named, training=False)}

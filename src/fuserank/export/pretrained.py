@@ -196,6 +196,7 @@ def _check_files(folder: Path) -> None:
 def _load_network(folder: Path) -> Any:
     transformers = _import_transformers()
     import torch
+    from safetensors import SafetensorError
 
     try:
         network, info = transformers.AutoModel.from_pretrained(
@@ -207,7 +208,7 @@ def _load_network(folder: Path) -> Any:
             local_files_only=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ExportError(f"{folder}: the model does not load: {_first_line(error)}") from error
     # The pooler of BERT is not used. Anything else that is missing would be random.
     if missing := sorted(key for key in info["missing_keys"] if not key.startswith("pooler.")):
@@ -246,14 +247,13 @@ def _read_json(path: Path, default: dict[str, Any] | None = None) -> Any:
 
 def _import_transformers() -> Any:
     """Import transformers so that it leaves TensorFlow alone: only torch models are read."""
-    before = os.environ.get("USE_TF")
-    os.environ["USE_TF"] = "0"
+    unset = "USE_TF" not in os.environ
+    os.environ.setdefault("USE_TF", "0")
     try:
         import transformers
     finally:
-        os.environ.pop("USE_TF")
-        if before is not None:
-            os.environ["USE_TF"] = before
+        if unset:
+            del os.environ["USE_TF"]
     return transformers
 
 

@@ -21,7 +21,7 @@ UNKNOWN = 0
 class Vocabulary:
     """Known values in a fixed order; value i has row i + 1, because row 0 is `UNKNOWN`.
 
-    >>> genres = Vocabulary.fit([["Drama", "War"], ["War"], None])
+    >>> genres = Vocabulary.fit([["Drama", "War"], ["War"], None], "genre")
     >>> genres.values
     ('War', 'Drama')
     >>> genres.rows(["Drama", "Western", None], "genre")
@@ -42,12 +42,17 @@ class Vocabulary:
         object.__setattr__(self, "_row", rows)
 
     @classmethod
-    def fit(cls, column: Iterable[object]) -> Self:
-        """Collect the values of a column, the most frequent first, then by first appearance."""
+    def fit(cls, column: Iterable[object], name: str) -> Self:
+        """Collect the values of a column, the most frequent first, then by first appearance.
+
+        Raises:
+            SchemaError: a value that is neither text nor a whole number.
+        """
         counts: Counter[str] = Counter()
-        for value in column:
+        for index, value in enumerate(column):
             entries = value if isinstance(value, (list, tuple)) else [value]
-            counts.update(key for entry in entries if (key := _key(entry)) is not None)
+            keys = [_key(entry, name, index) for entry in entries]
+            counts.update(key for key in keys if key is not None)
         return cls(tuple(value for value, _ in counts.most_common()))
 
     def __len__(self) -> int:
@@ -88,17 +93,11 @@ class Vocabulary:
         return found
 
     def _lookup(self, value: object, name: str, index: int) -> int:
-        try:
-            key = _key(value)
-        except TypeError:
-            raise SchemaError(
-                f"field {name!r}, row {index}: found {type(value).__name__}, "
-                "expected text or a whole number"
-            ) from None
+        key = _key(value, name, index)
         return UNKNOWN if key is None else self._row.get(key, UNKNOWN)
 
 
-def _key(value: object) -> str | None:
+def _key(value: object, name: str, index: int) -> str | None:
     """Return the text by which a value is known, or None where it is missing."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
@@ -108,4 +107,7 @@ def _key(value: object) -> str | None:
         return str(value)
     if isinstance(value, float) and value.is_integer():
         return str(int(value))  # readers turn a column of whole numbers with gaps into floats
-    raise TypeError(type(value).__name__)
+    raise SchemaError(
+        f"field {name!r}, row {index}: found {type(value).__name__}, "
+        "expected text or a whole number"
+    )

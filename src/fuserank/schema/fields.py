@@ -118,6 +118,12 @@ def check_fields(fields: Sequence[Field]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise SchemaError(f"fields declared twice: {', '.join(twice)}")
+    users, contexts = ({f.name for f in fields if f.side is s} for s in (Side.USER, Side.CONTEXT))
+    if shared := sorted(users & contexts):
+        raise SchemaError(
+            f"user and context fields share the names {', '.join(shared)}: a request could not "
+            "tell them apart"
+        )
     for side in (Side.USER, Side.ITEM):
         ids = [f.name for f in fields if f.side is side and f.kind is Kind.ID]
         if len(ids) > 1:

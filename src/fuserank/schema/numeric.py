@@ -1,5 +1,6 @@
 """Numbers: outliers limited, missing values filled and marked, scaled to unit variance."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -42,8 +43,8 @@ class NumberScaling:
         low, high = (float(q) for q in np.quantile(known, [0.01, 0.99]))
         limited = np.clip(known, low, high)
         return cls(
-            mean=float(limited.mean()),
-            std=float(limited.std()) or 1.0,
+            mean=low if low == high else float(limited.mean()),
+            std=1.0 if low == high else float(limited.std()),
             fill=float(np.median(limited)),
             low=low,
             high=high,
@@ -65,13 +66,20 @@ class NumberScaling:
 def _floats(column: Sequence[object], name: str) -> npt.NDArray[np.float64]:
     values = np.empty(len(column), dtype=np.float64)
     for index, value in enumerate(column):
-        if value is None:
-            values[index] = np.nan
-        elif isinstance(value, (int, float, np.integer, np.floating)) and not np.isinf(value):
-            values[index] = value
-        else:
+        values[index] = math.nan if value is None else _float(value)
+        if math.isinf(values[index]):
             shown = value if isinstance(value, float) else type(value).__name__
             raise SchemaError(
                 f"field {name!r}, row {index}: found {shown}, expected a finite number"
             )
     return values
+
+
+def _float(value: object) -> float:
+    """Return a number as a float; infinity for what is no finite number."""
+    if not isinstance(value, (int, float, np.integer, np.floating)):
+        return math.inf
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf

@@ -111,7 +111,7 @@ class Schema:
         for field in sorted(fields, key=lambda f: f.kind is Kind.HISTORY):
             column = tables.get(field.side, {}).get(field.column or field.name, ())
             if field.kind in (Kind.ID, Kind.CATEGORY, Kind.CATEGORIES):
-                made = FittedField(field=field, vocabulary=Vocabulary.fit(column))
+                made = FittedField(field=field, vocabulary=Vocabulary.fit(column, field.name))
             elif field.kind is Kind.NUMBER:
                 made = FittedField(field=field, scaling=NumberScaling.fit(column, field.name))
             elif field.kind is Kind.TEXT:
@@ -163,6 +163,9 @@ class Schema:
     def texts(self, side: Side, columns: Columns, n_rows: int) -> dict[str, list[str]]:
         """Render the text fields of a side.
 
+        A field with a template is rendered by it, unless the only column there is the field's
+        own.
+
         Returns:
             By field name, n_rows texts; an empty one where nothing is known.
 
@@ -173,16 +176,18 @@ class Schema:
         for f in self.side(side):
             if f.field.kind is not Kind.TEXT:
                 continue
-            given = columns.get(f.field.column or f.field.name)
-            if given is None and f.field.template is not None:
-                template = TextTemplate(f.field.template)
-                known = {name: columns[name] for name in template.columns if name in columns}
+            own = f.field.column or f.field.name
+            template = TextTemplate(f.field.template or "")
+            known = {name: columns[name] for name in template.columns if name in columns}
+            # A table may hold a column that is called like the field; a request that gives the
+            # field's own words has none of the other columns.
+            if known.keys() - {own}:
                 rendered[f.field.name] = [
                     template.render({name: values[row] for name, values in known.items()})
                     for row in range(n_rows)
                 ]
             else:
-                rendered[f.field.name] = _texts(given or [None] * n_rows, f.field.name)
+                rendered[f.field.name] = _texts(columns.get(own, [None] * n_rows), f.field.name)
         return rendered
 
     def to_json(self) -> str:

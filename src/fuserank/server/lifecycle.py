@@ -80,9 +80,7 @@ class Server:
         self._servicer.attach(engine)
         self._health.set_serving()
         info = engine.info
-        logger.info(
-            "serving %s %s (%s) on %s", info.name, info.version, info.device, self._address
-        )
+        logger.info("serving %s %s (%s) on %s", info.name, info.version, info.device, self._address)
 
     async def stop(self) -> None:
         """Take no more requests, finish those in flight within the grace, and let go of all."""

@@ -190,6 +190,4 @@ def _eligibility(message: pb.Eligibility) -> dict[str, Any]:
 
 def _served_by(engine: "Engine") -> pb.ServedBy:
     info = engine.info
-    return pb.ServedBy(
-        bundle_name=info.name, bundle_version=info.version, device=info.device
-    )
+    return pb.ServedBy(bundle_name=info.name, bundle_version=info.version, device=info.device)

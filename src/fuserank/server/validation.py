@@ -49,7 +49,9 @@ def check_encode(request: pb.EncodeRequest, config: ServerConfig) -> None:
     _check_texts(request.texts, "texts", config)
     for index, text in enumerate(request.texts):
         if not text or text.isspace():
-            raise RequestError(f"texts[{index}]: found an empty text, expected words", field="texts")
+            raise RequestError(
+                f"texts[{index}]: found an empty text, expected words", field="texts"
+            )
 
 
 def _check_k(k: int, config: ServerConfig) -> None:

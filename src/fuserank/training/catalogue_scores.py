@@ -76,9 +76,7 @@ class CatalogueScores:
     def matrix(self, users: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
         """Return (n, n_items) logits of some user rows with every item."""
         n_items = len(self.psi)
-        pairs = self.pairs(
-            np.repeat(users, n_items), np.tile(np.arange(n_items), len(users))
-        )
+        pairs = self.pairs(np.repeat(users, n_items), np.tile(np.arange(n_items), len(users)))
         return pairs.reshape(len(users), n_items)
 
 

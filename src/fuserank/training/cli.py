@@ -58,6 +58,8 @@ def train(
         config: Model and options.
         json: Print JSON.
     """
+    with console.quiet():
+        import tensorflow  # noqa: F401  (prints to stderr while it is imported)
     from fuserank.engine.encoder import TextEncoder
     from fuserank.training.dataset import load_dataset
     from fuserank.training.train import train as train_ranker

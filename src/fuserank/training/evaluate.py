@@ -10,7 +10,6 @@ import numpy as np
 
 from fuserank.errors import DataError
 from fuserank.training import metrics
-from fuserank.training.catalogue_scores import CatalogueScores, user_inputs
 from fuserank.training.histories import Histories
 from fuserank.training.ranking import Ranking, judge_ranking
 
@@ -100,14 +99,13 @@ def evaluate(ranker: Ranker, features: Features, schema: Schema, parts: Parts) -
         schema: the fitted fields.
         parts: the interactions; validation chooses the threshold, test judges.
     """
+    # Keras takes seconds to import, which who only reads a report should not wait for.
+    from fuserank.training.catalogue_scores import CatalogueScores, user_inputs
+
     likes = Histories.of_positives(parts.train, n_users=len(features.users))
-    scores = CatalogueScores(
-        ranker, user_inputs(features, likes, schema), features.items.tensors
-    )
+    scores = CatalogueScores(ranker, user_inputs(features, likes, schema), features.items.tensors)
     validation = scores.pairs(parts.validation.user, parts.validation.item)
-    threshold = metrics.best_threshold(
-        parts.validation.positive, metrics.sigmoid(validation)
-    )
+    threshold = metrics.best_threshold(parts.validation.positive, metrics.sigmoid(validation))
     logits = scores.pairs(parts.test.user, parts.test.item)
     seen = _both(parts.train, parts.validation)
     liked = parts.train.item[parts.train.positive]
@@ -126,9 +124,7 @@ def evaluate(ranker: Ranker, features: Features, schema: Schema, parts: Parts) -
     )
 
 
-def _classify(
-    labels: metrics.Bools, logits: metrics.Floats, threshold: float
-) -> Classification:
+def _classify(labels: metrics.Bools, logits: metrics.Floats, threshold: float) -> Classification:
     predicted = metrics.sigmoid(logits) >= threshold
     return Classification(
         n_pairs=len(labels),

@@ -11,7 +11,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from fuserank.training.dataset import Interactions
 
-__all__ = ["Histories", "TargetFreeMeans"]
+__all__ = ["Histories"]
 
 Rows = npt.NDArray[np.int64]
 
@@ -99,71 +99,4 @@ class Histories:
         """Return (n_users, dim) float32: the mean of the latest events; zeros without events."""
         counts = np.minimum(self.counts, length)
         means = self.sums(vectors, length) / np.maximum(counts, 1)[:, None]
-        return means.astype(np.float32)
-
-
-class TargetFreeMeans:
-    """Mean histories of training examples, the example's own target left out.
-
-    The latest L events without the target are either the latest L, or the latest L + 1 less
-    the target, so two sums a user answer for all of that user's targets.
-    """
-
-    def __init__(
-        self, histories: Histories, vectors: npt.NDArray[np.float32], max_length: int
-    ) -> None:
-        """Prepare the sums.
-
-        Args:
-            histories: the events, each of which can be a target.
-            vectors: (n_items, dim) the vector of an event.
-            max_length: L, events counted at most.
-        """
-        self._histories = histories
-        self._vectors = vectors
-        self._max_length = max_length
-        self._owner = histories.user
-        self._latest = histories.sums(vectors, max_length).astype(np.float32)
-        self._one_more = histories.sums(vectors, max_length + 1).astype(np.float32)
-
-    def draw(
-        self, targets: Rows, lengths: Rows, rng: np.random.Generator
-    ) -> npt.NDArray[np.float32]:
-        """Return (n, dim) float32 means, zeros where no other event is left.
-
-        Args:
-            targets: (n,) events to leave out, as positions in ``histories.items``.
-            lengths: (n,) events to keep: 0 keeps the latest L, another number that many
-                neighbours from a random time.
-            rng: draws the times.
-        """
-        means = self._full(targets)
-        cut = np.flatnonzero(lengths)
-        means[cut] = self._cut(targets[cut], lengths[cut], rng)
-        return means
-
-    def _full(self, targets: Rows) -> npt.NDArray[np.float32]:
-        users = self._owner[targets]
-        end, n = self._histories.start[users + 1], self._histories.counts[users]
-        near = (end - targets <= self._max_length + 1)[:, None]
-        without = self._one_more[users] - self._vectors[self._histories.items[targets]]
-        kept = np.minimum(n - 1, self._max_length)[:, None]
-        means = np.where(near, without, self._latest[users])
-        means *= (kept > 0) / np.maximum(kept, 1).astype(np.float32)
-        return means
-
-    def _cut(
-        self, targets: Rows, lengths: Rows, rng: np.random.Generator
-    ) -> npt.NDArray[np.float32]:
-        users = self._owner[targets]
-        start, others = self._histories.start[users], self._histories.counts[users] - 1
-        kept = np.minimum(lengths, np.minimum(others, self._max_length))
-        first = rng.integers(0, np.maximum(others - kept, 0) + 1)
-        steps = np.arange(max(kept.max(initial=0), 1))
-        position = (start + first)[:, None] + steps
-        position += position >= targets[:, None]  # step over the target
-        present = steps < kept[:, None]
-        events = self._histories.items[np.where(present, position, 0)]
-        total = (self._vectors[events] * present[:, :, None]).sum(axis=1)
-        means: npt.NDArray[np.float32] = total / np.maximum(kept, 1)[:, None]
         return means.astype(np.float32)

@@ -11,7 +11,7 @@ from keras import ops
 if TYPE_CHECKING:
     from fuserank.training.train_config import TrainConfig
 
-__all__ = ["INTERACTIONS", "Bilinear", "Perceptron", "build_interaction"]
+__all__ = ["INTERACTIONS", "Bilinear", "Perceptron"]
 
 _REGISTER = keras.saving.register_keras_serializable(package="fuserank")
 

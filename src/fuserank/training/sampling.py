@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from fuserank.schema import Kind, Schema, Side
 from fuserank.schema.categorical import UNKNOWN
-from fuserank.training.histories import Histories, TargetFreeMeans
+from fuserank.training.histories import Histories
+from fuserank.training.history_sampler import HistorySampler
 from fuserank.training.negatives import Unseen
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ Array = npt.NDArray[Any]
 Rows = npt.NDArray[np.int64]
 """Row numbers; any shape."""
 
-_SHORT = 5
-"""Events that a history cut short keeps at most."""
+_EXCERPT = 5
+"""Events of an excerpt at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +74,7 @@ class Sampler:
         self._owner = self.likes.user
         self._missing = _missing(schema)
         self._histories = {
-            f.field.tensor: TargetFreeMeans(
+            f.field.tensor: HistorySampler(
                 self.likes, features.history_vectors(f.field), f.field.max_length
             )
             for f in schema.fields
@@ -122,25 +123,18 @@ class Sampler:
 
     def _user_inputs(self, events: Rows, users: Rows, rng: np.random.Generator) -> dict[str, Array]:
         inputs = self._inputs(Side.USER, self._features.users, users, rng)
-        visitor = rng.random(len(users)) < self._config.visitors
-        cold = visitor | (rng.random(len(users)) < self._config.cold_dropout)
+        config, draws = self._config, rng.random((3, len(users)))
+        visitor = draws[0] < config.visitors
+        hidden = visitor | (draws[1] < config.cold_dropout)
+        excerpt = draws[2] < config.short_history
         for name, tensor in inputs.items():
-            tensor[cold] = self._missing[name]
-        short = rng.random(len(users)) < self._config.short_history
-        lengths = np.where(short, rng.integers(1, _SHORT + 1, size=len(users)), 0)
-        for name, means in self._histories.items():
-            inputs[name] = means.draw(events, lengths, rng)[:, None, :]
-            inputs[name][visitor, 0] = self._alike(name, self.likes.items[events[visitor]], rng)
+            tensor[hidden] = self._missing[name]
+        for name, histories in self._histories.items():
+            means = histories.latest(events)
+            means[excerpt] = histories.excerpt(events[excerpt], _EXCERPT, rng)
+            means[visitor] = histories.alike(events[visitor], rng)
+            inputs[name] = means[:, None, :]
         return inputs
-
-    def _alike(self, name, items, rng):
-        vectors = self._histories[name]._vectors
-        sample = rng.choice(len(vectors), min(self._config.alike, len(vectors)), replace=False)
-        near = vectors[items] @ vectors[sample].T
-        near[items[:, None] == sample] = -np.inf
-        best = np.argsort(-near, axis=1)[:, : self._config.topic]
-        mean = vectors[sample[best]].sum(axis=1)
-        return mean / np.linalg.norm(mean, axis=1, keepdims=True)
 
     def _inputs(
         self, side: Side, features: SideFeatures, rows: Rows, rng: np.random.Generator

