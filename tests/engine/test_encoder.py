@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from fuserank.engine.encoder import TextEncoder
 from fuserank.engine.encoder_config import EncoderConfig, Pooling, Precision
 from fuserank.engine.session import GraphSession
-from fuserank.errors import BundleFormatError, BundleIntegrityError, ConfigError, RequestError
+from fuserank.errors import BundleFormatError, BundleIntegrityError, RequestError
 
 DIM = 8
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "film", "a", "of", "love", "war", "and", "peace"]
@@ -214,16 +214,6 @@ def test_known_texts_are_not_run_again(encoder, shapes):
     assert encoder.cache_info() == (2, 2, 4096, 2)
 
 
-def test_the_cache_drops_the_least_recently_used(stored):
-    encoder = TextEncoder.load(stored, cache_size=2)
-    for text in ("robot", "love", "robot", "war", "robot", "love"):
-        encoder.encode([text])
-    # robot stays, as it is always the more recently used; war takes the place of love.
-    assert encoder.cache_info() == (2, 4, 2, 2)
-    encoder.encode(TEXTS)
-    assert encoder.cache_info().size == 2
-
-
 def test_no_cache(stored):
     encoder = TextEncoder.load(stored, cache_size=0)
     for _ in range(2):
@@ -237,17 +227,6 @@ def test_answers_do_not_share_memory_with_the_cache(encoder):
     for _ in range(2):
         encoder.encode(["robot"]).vectors[:] = 0
     np.testing.assert_allclose(encoder.encode(["robot"]).vectors, expected(["robot"]), atol=1e-6)
-
-
-def test_texts_themselves_are_not_kept(encoder):
-    encoder.encode(["a secret"])
-    keys = list(encoder._cache._vectors)
-    assert all(isinstance(key, bytes) and len(key) == 16 for key in keys)
-
-
-def test_a_negative_cache_size_is_refused(stored):
-    with pytest.raises(ConfigError, match="cache size: found -1, expected 0 or more"):
-        TextEncoder.load(stored, cache_size=-1)
 
 
 def test_threads_share_an_encoder(stored):
@@ -349,33 +328,3 @@ def test_the_space_changes_with_each_file(stored, damaged, name):
         model.producer_version = "2"
         onnx.save(model, damaged / name)
     assert TextEncoder.load(damaged).space != TextEncoder.load(stored).space
-
-
-def test_configurations_survive_json():
-    config = replace(CONFIG, model="电影 encoder", prompt="query: ", precision=Precision.INT8)
-    assert EncoderConfig.from_json(config.to_json()) == config
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"dim": None}, r"e.json: .* missing required field `dim`"),
-        ({"dim": "384"}, r"e.json: .* Expected `int`, got `str` - at `\$.dim`"),
-        ({"dim": 0}, r"e.json: .*encoder dim: found 0, expected at least 1"),
-        ({"max_tokens": 2}, r"encoder max_tokens: found 2, expected at least 3"),
-        ({"pooling": "max"}, r"Invalid enum value 'max' - at `\$.pooling`"),
-        ({"precision": "int4"}, r"Invalid enum value 'int4' - at `\$.precision`"),
-        ({"colour": "red"}, r"e.json: found unknown keys \['colour'\]; .*export the encoder again"),
-    ],
-)
-def test_a_wrong_configuration_is_explained(change, message):
-    values = {**json.loads(CONFIG.to_json()), **change}
-    text = json.dumps({key: value for key, value in values.items() if value is not None})
-    with pytest.raises(BundleFormatError, match=message):
-        EncoderConfig.from_json(text, "e.json")
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", b"\xff\xfe", '{"model": "\\ud800"}'])
-def test_what_is_no_configuration_is_refused(text):
-    with pytest.raises(BundleFormatError, match=r"e.json: expected the configuration of a text"):
-        EncoderConfig.from_json(text, "e.json")

@@ -1,6 +1,7 @@
 """Tiny random text models, made offline."""
 
 import os
+import shutil
 
 # transformers would import TensorFlow, whose Keras 3 it does not support.
 os.environ.setdefault("USE_TF", "0")
@@ -16,6 +17,9 @@ import transformers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 TinyModel = Callable[..., Path]
+
+# Threads of so small a model only wait for one another.
+torch.set_num_threads(1)
 
 _SHAPE = {
     "vocab_size": 600,
@@ -70,6 +74,12 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory, film_texts: list[str]) 
         return folder
 
     return make
+
+
+@pytest.fixture
+def bert(tiny_model: TinyModel, tmp_path: Path) -> Path:
+    """A copy of the tiny BERT that a test may damage."""
+    return Path(shutil.copytree(tiny_model("bert"), tmp_path / "bert"))
 
 
 def _model(kind: str) -> Any:

@@ -1,9 +1,6 @@
 import json
-import shutil
 from dataclasses import replace
-from pathlib import Path
 
-import huggingface_hub
 import numpy as np
 import onnx
 import pytest
@@ -18,29 +15,6 @@ from fuserank.export.encoder import EncoderExportConfig, export_encoder
 from fuserank.export.trace import trace_encoder
 
 FP32 = EncoderExportConfig(precision=Precision.FP32)
-
-
-@pytest.fixture
-def bert(tiny_model, tmp_path):
-    """A copy of the tiny BERT that a test may damage."""
-    return shutil.copytree(tiny_model("bert"), tmp_path / "bert")
-
-
-def write_layout(folder: Path, pooling: dict[str, object], **files: object) -> None:
-    """Write what sentence-transformers adds to a model, in the form of its first versions."""
-    modules = [
-        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
-        {
-            "idx": 1,
-            "name": "1",
-            "path": "1_Pooling",
-            "type": "sentence_transformers.models.Pooling",
-        },
-    ]
-    (folder / "1_Pooling").mkdir()
-    contents = {"1_Pooling/config": pooling, "modules": modules, **files}
-    for name, content in contents.items():
-        (folder / f"{name}.json").write_text(json.dumps(content))
 
 
 def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -76,32 +50,6 @@ def test_a_bare_folder_is_read_as_sentence_transformers_reads_it(
     export_encoder(str(tiny_model(kind)), tmp_path / "out", FP32)
     found = TextEncoder.load(tmp_path / "out").encode(film_texts).vectors
     np.testing.assert_allclose(found, reference.encode(film_texts), atol=1e-5)
-
-
-def test_reads_the_files_of_first_versions(bert, film_texts, tmp_path):
-    write_layout(
-        bert,
-        {
-            "word_embedding_dimension": 32,
-            "pooling_mode_cls_token": True,
-            "pooling_mode_mean_tokens": False,
-        },
-        sentence_bert_config={"max_seq_length": 20, "do_lower_case": True},
-        config_sentence_transformers={
-            "prompts": {"query": "search: ", "passage": "film: "},
-            "default_prompt_name": "passage",
-        },
-    )
-    reference = SentenceTransformer(str(bert), device="cpu")
-    config = export_encoder(bert, tmp_path / "out", FP32).config
-
-    assert (config.pooling, config.max_tokens, config.prompt) == (Pooling.CLS, 20, "film: ")
-    encoder = TextEncoder.load(tmp_path / "out")
-    found = encoder.encode(film_texts).vectors
-    np.testing.assert_allclose(found, reference.encode(film_texts), atol=1e-5)
-    np.testing.assert_array_equal(
-        encoder.encode(["ALIEN"]).vectors, encoder.encode(["alien"]).vectors
-    )
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta"])
@@ -255,109 +203,6 @@ def test_anything_but_an_encoder_is_not_replaced(tiny_model, tmp_path):
     with pytest.raises(ExportError, match=r"thesis.txt: found a file, expected"):
         export_encoder(tiny_model("bert"), tmp_path / "thesis.txt")
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
-
-
-def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(ExportError, match=r"nowhere': no such folder; pass a local folder"):
-        export_encoder(tmp_path / "nowhere", tmp_path / "out")
-
-
-@pytest.mark.parametrize("name", ["someone/some-model", "not//a name"])
-def test_a_hub_that_does_not_answer_is_named(name, tmp_path, monkeypatch):
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(ExportError, match=rf"model '{name}': .* the hub .*; pass a local folder"):
-        export_encoder(name, tmp_path / "out")
-
-
-def test_a_folder_without_a_model_is_named(tmp_path):
-    with pytest.raises(ExportError, match=r"config.json: missing; expected a folder with a"):
-        export_encoder(tmp_path, tmp_path / "out")
-
-
-def test_broken_json_is_named(bert, tmp_path):
-    (bert / "config.json").write_text("{")
-    with pytest.raises(ExportError, match=r"config.json: expected JSON, found"):
-        export_encoder(bert, tmp_path / "out")
-
-
-def test_other_architectures_are_refused_with_a_list(bert, tmp_path):
-    (bert / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
-    with pytest.raises(ExportError, match=r"found model_type 'gpt2', expected one of bert, camem"):
-        export_encoder(bert, tmp_path / "out")
-
-
-def test_pickled_weights_are_refused(bert, tmp_path):
-    (bert / "model.safetensors").rename(bert / "pytorch_model.bin")
-    with pytest.raises(
-        ExportError, match=r"no weights in safetensors form; .*safe_serialization=True"
-    ):
-        export_encoder(bert, tmp_path / "out")
-
-
-def test_damaged_weights_are_refused(bert, tmp_path):
-    content = (bert / "model.safetensors").read_bytes()
-    (bert / "model.safetensors").write_bytes(content[: len(content) // 2])
-    with pytest.raises(ExportError, match=r"the model does not load"):
-        export_encoder(bert, tmp_path / "out")
-
-
-def test_weights_that_would_stay_random_are_refused(bert, tmp_path):
-    import safetensors.torch
-
-    weights = safetensors.torch.load_file(bert / "model.safetensors")
-    del weights["encoder.layer.1.output.dense.weight"]
-    safetensors.torch.save_file(weights, bert / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(
-        ExportError, match=r"lack 1 tensors .* 'encoder.layer.1.output.dense.weight'"
-    ):
-        export_encoder(bert, tmp_path / "out")
-
-
-def test_a_slow_tokenizer_is_refused(bert, tmp_path):
-    for path in bert.glob("*token*"):
-        path.unlink()
-    (bert / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "CanineTokenizer"}))
-    with pytest.raises(ExportError, match=r"only a slow tokenizer \(CanineTokenizer\)"):
-        export_encoder(bert, tmp_path / "out")
-
-
-def test_a_missing_tokenizer_is_refused(bert, tmp_path):
-    for path in [*bert.glob("*token*"), *bert.glob("vocab*")]:
-        path.unlink()
-    with pytest.raises(ExportError, match=r"the tokenizer does not load"):
-        export_encoder(bert, tmp_path / "out")
-
-
-def test_other_modules_are_refused(bert, tmp_path):
-    write_layout(bert, {"pooling_mode": "mean"})
-    modules = json.loads((bert / "modules.json").read_text())
-    modules.append({"path": "2_Dense", "type": "sentence_transformers.models.Dense"})
-    (bert / "modules.json").write_text(json.dumps(modules))
-    with pytest.raises(ExportError, match=r"found modules \['Transformer', 'Pooling', 'Dense'\]"):
-        export_encoder(bert, tmp_path / "out")
-
-
-@pytest.mark.parametrize("pooling", ["max", ["mean", "cls"]])
-def test_other_pooling_is_refused(pooling, bert, tmp_path):
-    write_layout(bert, {"pooling_mode": pooling})
-    with pytest.raises(ExportError, match=r"found pooling \[.*\], expected one of mean, cls"):
-        export_encoder(bert, tmp_path / "out")
-
-
-def test_pooling_without_the_prompt_is_refused(bert, tmp_path):
-    write_layout(
-        bert,
-        {"pooling_mode": "mean", "include_prompt": False},
-        config_sentence_transformers={"prompts": {"a": "film: "}, "default_prompt_name": "a"},
-    )
-    with pytest.raises(ExportError, match="include_prompt false"):
-        export_encoder(bert, tmp_path / "out")
-
-
-@pytest.mark.parametrize(("kind", "positions"), [("bert", 66), ("roberta", 64)])
-def test_more_tokens_than_positions_are_refused(kind, positions, tiny_model, tmp_path):
-    with pytest.raises(ConfigError, match=rf"max_tokens: found 67, expected at most {positions}"):
-        export_encoder(tiny_model(kind), tmp_path / "out", EncoderExportConfig(max_tokens=67))
 
 
 @pytest.mark.parametrize(

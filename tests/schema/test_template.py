@@ -60,7 +60,7 @@ def test_rendering_never_leaves_empty_brackets_or_double_spaces(row):
 
 @pytest.mark.parametrize("pattern", ["{}", "{0}", "{a.b}", "{a!r}", "{a:>3}", "{a b}"])
 def test_a_placeholder_must_be_a_plain_column_name(pattern):
-    with pytest.raises(SchemaError, match="expected {column} with the plain name of a column"):
+    with pytest.raises(SchemaError, match=r"expected \{column\} with the plain name of a column"):
         TextTemplate(pattern)
 
 

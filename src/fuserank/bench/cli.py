@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "bench"]
 
-app = cyclopts.App(name="bench", help="Measure latency and throughput.")
+app = cyclopts.App(name="bench")
 
 Json = Annotated[bool, Parameter(name="--json", negative="")]
 _DEFAULTS = BenchConfig()

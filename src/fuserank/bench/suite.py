@@ -109,18 +109,26 @@ async def _measure(system: System, workload: Workload, config: BenchConfig) -> l
 
 
 def _compare(measured: list[_Measured], floor_ms: float) -> list[Result]:
-    """Hold every median against the naive way's in its scenario and against the floor."""
-    naive_ms = {m.scenario: m.summary.p50_ms for m in measured if m.system == NaiveFullGraph.name}
-    return [
-        Result(
-            system=m.system,
-            scenario=m.scenario,
-            offered_per_s=m.offered_per_s,
-            summary=m.summary,
-            naive_ratio=(
-                naive_ms[m.scenario] / m.summary.p50_ms if m.scenario in naive_ms else None
-            ),
-            floor_ratio=m.summary.p50_ms / floor_ms,
-        )
+    """Hold every median against the floor, and against the naive way's under the same demand.
+
+    Two systems in an open loop compare at one rate only, and each has its own unless one is set.
+    """
+    naive_ms = {
+        (m.scenario, m.offered_per_s): m.summary.p50_ms
         for m in measured
-    ]
+        if m.system == NaiveFullGraph.name
+    }
+    results = []
+    for m in measured:
+        theirs = naive_ms.get((m.scenario, m.offered_per_s))
+        results.append(
+            Result(
+                system=m.system,
+                scenario=m.scenario,
+                offered_per_s=m.offered_per_s,
+                summary=m.summary,
+                naive_ratio=None if theirs is None else theirs / m.summary.p50_ms,
+                floor_ratio=m.summary.p50_ms / floor_ms,
+            )
+        )
+    return results

@@ -5,15 +5,15 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 
 from fuserank.bench.workloads import Request
 from fuserank.bundle import Bundle, layout
 from fuserank.engine.catalogue import Catalogue
 from fuserank.engine.encoder import TextEncoder
 from fuserank.engine.engine import Engine
-from fuserank.engine.providers import Device, check_device, provider_options
+from fuserank.engine.providers import Device
 from fuserank.engine.results import Recommendation, Timings
+from fuserank.engine.session import GraphSession
 from fuserank.engine.stored_users import StoredUsers
 from fuserank.engine.user_inputs import UserInputs
 from fuserank.server.client import AsyncClient
@@ -82,11 +82,11 @@ class Grpc:
 class NaiveFullGraph:
     """The same ranker without factorisation: its full graph over all pairs, then a top-k.
 
-    The pairs are scored in tiles by ONNX Runtime with its own defaults and as many threads as
-    the engine has; the user's inputs are repeated once a request, the items' lie in memory.
+    The pairs are scored in tiles by ONNX Runtime, which runs as it does in the engine and with
+    as many threads; the user's inputs are repeated once a request, the items' lie in memory.
     """
 
-    name = "naive full graph"
+    name = "naive"
 
     def __init__(
         self,
@@ -104,14 +104,7 @@ class NaiveFullGraph:
             device: `CPU` or `CUDA`, as `resolve_device` returned it.
             threads: threads of ONNX Runtime.
         """
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        self._session = ort.InferenceSession(
-            str(bundle.file(layout.GRAPHS["full"])),
-            sess_options=options,
-            providers=provider_options(device),
-        )
-        check_device(self._session, device, layout.GRAPHS["full"])
+        self._full = GraphSession(bundle.file(layout.GRAPHS["full"]), device, threads=threads)
         self._item_inputs = dict(item_inputs)
         self._catalogue = Catalogue(bundle)
         encode = None
@@ -147,5 +140,5 @@ class NaiveFullGraph:
             size = rows.stop - first
             feeds = {name: array[:size] for name, array in repeated.items()}
             feeds |= {name: array[rows] for name, array in self._item_inputs.items()}
-            scores[rows] = self._session.run(None, feeds)[0].reshape(-1)
+            scores[rows] = next(iter(self._full.run(feeds).values())).reshape(-1)
         return scores

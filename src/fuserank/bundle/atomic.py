@@ -85,11 +85,13 @@ def _flush(path: Path) -> None:
 
 def _is_running(partial: Path) -> bool:
     """Whether the process that writes a partial directory is still there."""
-    pid = int(partial.name.rsplit(".", 2)[1])
-    if pid == os.getpid():
+    pid = partial.name.rsplit(".", 2)[1]
+    if not pid.isdecimal():
+        return True  # not one of ours
+    if int(pid) == os.getpid():
         return False
     try:
-        os.kill(pid, 0)
+        os.kill(int(pid), 0)
     except ProcessLookupError:
         return False
     except PermissionError:

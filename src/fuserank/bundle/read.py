@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.format import open_memmap
 
 from fuserank.bundle import layout
 from fuserank.bundle.manifest import FileInfo, Manifest
@@ -91,7 +92,7 @@ class Bundle:
         """
         path = self.file(name)
         try:
-            mapped: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+            mapped: npt.NDArray[Any] = open_memmap(path, "r")  # refuses pickled objects
         except (ValueError, OSError) as error:
             raise BundleIntegrityError(
                 f"{path}: expected a NumPy array file, found: {error}"

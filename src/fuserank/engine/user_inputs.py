@@ -129,16 +129,14 @@ class UserInputs:
         return self._users.row(str(request[self._id_name]))
 
     def _tabular(self, requests: Sequence[Request]) -> dict[str, Array]:
-        columns = {
-            f.field.column or name: [request.get(name) for request in requests]
-            for name, f in self._fields.items()
-        }
         tensors: dict[str, Array] = {}
-        for side in (Side.USER, Side.CONTEXT):
+        for name, f in self._fields.items():
+            if f.field.kind in (Kind.TEXT, Kind.HISTORY):
+                continue
             try:
-                tensors |= self._schema.encode(side, columns, len(requests))
+                tensors[f.field.tensor] = f.encode([request.get(name) for request in requests])
             except SchemaError as error:
-                raise RequestError(f"user: {error}") from error
+                raise RequestError(f"user: {error}", field=name) from error
         return tensors
 
     def _encode_texts(

@@ -172,11 +172,14 @@ def assemble(
 
 def _sample_users(schema: Schema, items: ItemTable, users: UserTable | None) -> dict[str, Array]:
     """Take real users where there are any, else random inputs of the right shape."""
+    count = _VERIFIED_USERS if users is None else min(_VERIFIED_USERS, len(users.ids))
+    rng = np.random.default_rng(0)
+    sample = {
+        spec.name: _random(spec, count, rng) for spec in schema.specs(Side.USER, Side.CONTEXT)
+    }
     if users is None:
-        rng = np.random.default_rng(0)
-        return {spec.name: _random(spec, rng) for spec in schema.specs(Side.USER, Side.CONTEXT)}
-    count = min(_VERIFIED_USERS, len(users.ids))
-    sample = {name: array[:count] for name, array in users.inputs.items()}
+        return sample
+    sample |= {name: array[:count] for name, array in users.inputs.items()}
     for fitted in schema.side(Side.USER):
         if fitted.field.kind is Kind.HISTORY:
             vectors = items.vectors[fitted.field.of or ""]
@@ -185,8 +188,8 @@ def _sample_users(schema: Schema, items: ItemTable, users: UserTable | None) -> 
     return sample
 
 
-def _random(spec: TensorSpec, rng: np.random.Generator) -> Array:
-    shape = (_VERIFIED_USERS, *(int(axis) for axis in spec.shape[1:]))
+def _random(spec: TensorSpec, count: int, rng: np.random.Generator) -> Array:
+    shape = (count, *(int(axis) for axis in spec.shape[1:]))
     if spec.dtype == "int64":
         return np.zeros(shape, dtype=np.int64)
     return rng.standard_normal(shape).astype(np.float32)

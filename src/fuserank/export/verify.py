@@ -48,7 +48,8 @@ def verify_factorised(
     (scores,) = _run(parts.joint, {**user_states, **item_states}).values()
     if scores.shape != reference.shape:
         raise ParityError(f"joint graph: found scores {scores.shape}, expected {reference.shape}")
-    difference = float(np.abs(scores - reference).max() / max(1.0, np.abs(reference).max()))
+    largest = max(1.0, np.abs(reference).max(initial=0.0))
+    difference = float(np.abs(scores - reference).max(initial=0.0) / largest)
     if not difference <= TOLERANCE:
         raise ParityError(
             f"factorised scores differ from the full graph by {difference:.2e}, "

@@ -48,7 +48,7 @@ class Client:
         """
         self._address, self._timeout_s = address, timeout_s
         self._channel = grpc.insecure_channel(address, _options(max_message_bytes))
-        self._stub = recommender_pb2_grpc.RecommenderServiceStub(self._channel)
+        self._stub = recommender_pb2_grpc.RecommenderServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._health = health_pb2_grpc.HealthStub(self._channel)
 
     def recommend(
@@ -141,7 +141,7 @@ class AsyncClient:
         """Take an address; the arguments are those of `Client`."""
         self._address, self._timeout_s = address, timeout_s
         self._channel = grpc.aio.insecure_channel(address, _options(max_message_bytes))
-        self._stub = recommender_pb2_grpc.RecommenderServiceStub(self._channel)
+        self._stub = recommender_pb2_grpc.RecommenderServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._health = health_pb2_grpc.HealthStub(self._channel)
 
     async def recommend(
@@ -205,7 +205,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close the connection; calls under way fail."""
-        await self._channel.close()
+        await self._channel.close(grace=None)
 
     async def __aenter__(self) -> Self:
         return self

@@ -3,15 +3,18 @@
 The package's own servicer forgets the other watchers of a service once one of them leaves, and
 its watches outlive a shutdown until they are cut off; hence this one.
 """
+# ruff: noqa: N802 - methods have the names of their RPCs.
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
+from typing import Any, TypeAlias
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 __all__ = ["Health"]
 
+Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 _Status = health_pb2.HealthCheckResponse
 
 
@@ -38,7 +41,7 @@ class Health(health_pb2_grpc.HealthServicer):
         self._change(_Status.NOT_SERVING)
 
     async def Check(
-        self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext
+        self, request: health_pb2.HealthCheckRequest, context: Context
     ) -> health_pb2.HealthCheckResponse:
         """Return the status now."""
         if request.service not in self._services:
@@ -50,7 +53,7 @@ class Health(health_pb2_grpc.HealthServicer):
         return _Status(status=self._status)
 
     async def Watch(
-        self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext
+        self, request: health_pb2.HealthCheckRequest, context: Context
     ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
         """Yield the status now and whenever it changes, until the server stops."""
         last = None

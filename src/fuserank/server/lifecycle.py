@@ -42,7 +42,9 @@ class Server:
                 ("grpc.max_send_message_length", config.max_message_bytes),
             ]
         )
-        recommender_pb2_grpc.add_RecommenderServiceServicer_to_server(self._servicer, self._server)
+        recommender_pb2_grpc.add_RecommenderServiceServicer_to_server(  # type: ignore[no-untyped-call]
+            self._servicer, self._server
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(
             (SERVICE_NAME, _HEALTH_NAME, reflection.SERVICE_NAME), self._server

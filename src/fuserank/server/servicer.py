@@ -1,4 +1,5 @@
 """The gRPC service: checks a request, has the engine answer it, and replies."""
+# ruff: noqa: N802 - methods have the names of their RPCs.
 
 import asyncio
 import functools
@@ -8,7 +9,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import grpc
 
@@ -32,7 +33,7 @@ SERVICE_NAME: str = pb.DESCRIPTOR.services_by_name["RecommenderService"].full_na
 _MAX_HEADER_CHARS = 256
 
 T = TypeVar("T")
-Context = grpc.aio.ServicerContext[Any, Any]
+Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 Handler = Callable[["RecommenderServicer", Any, Context], Awaitable[T]]
 
 

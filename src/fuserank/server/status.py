@@ -39,7 +39,9 @@ _CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (TimeoutError, grpc.StatusCode.DEADLINE_EXCEEDED),
 )
 _CODE_OF = dict(_CODES)
-_CLASS_OF = {code: kind for kind, code in reversed(_CODES) if issubclass(kind, FuserankError)}
+_CLASS_OF: dict[grpc.StatusCode, type[FuserankError]] = {
+    code: kind for kind, code in reversed(_CODES) if issubclass(kind, FuserankError)
+}
 
 # A status travels in HTTP/2 headers, of which a client takes 8 KiB, and each byte that is not
 # ASCII becomes three there: 500 characters fit whatever they are.
@@ -66,7 +68,7 @@ def error_of(error: grpc.RpcError, address: str) -> FuserankError:
     Where the request is at fault the message is the server's own; else it names the server.
     """
     code, details = error.code(), error.details() or ""
-    kind = _CLASS_OF.get(code, ServerError)
+    kind: type[FuserankError] = _CLASS_OF.get(code, ServerError)
     if issubclass(kind, RequestError):
         return kind(details)
     return kind(f"{address}: {code.name}: {details}")

@@ -22,8 +22,8 @@ class SplitConcatMatMul(ir.passes.InPlacePass):
         The concatenation is along the last axis of values whose last dimension is known, its
         parts are not all of one colour, and W is a constant matrix.
     Leaves alone:
-        A product of one-sided or constant parts (nothing would be gained), a W that is computed,
-        and the concatenation itself where something else reads it.
+        A product of parts of one colour, mixed or not (nothing would be gained), a W that is
+        computed, and the concatenation itself where something else reads it.
     """
 
     def __init__(self, sides: Mapping[str, Side]) -> None:
@@ -45,7 +45,12 @@ class SplitConcatMatMul(ir.passes.InPlacePass):
             widths = _widths(concat)
             if widths is None or sum(widths) != weight.shape[0]:
                 continue
-            self._split(graph, node, concat, (widths, weight.numpy()), colours)
+            groups: dict[frozenset[Side], list[int]] = {}
+            for index, value in enumerate(concat.inputs):
+                groups.setdefault(colours.of(value), []).append(index)  # type: ignore[arg-type]
+            if len(groups) == 1:
+                continue
+            self._split(graph, node, concat, (widths, weight.numpy()), groups)
             modified = True
         return ir.passes.PassResult(model, modified=modified)
 
@@ -55,14 +60,10 @@ class SplitConcatMatMul(ir.passes.InPlacePass):
         node: ir.Node,
         concat: ir.Node,
         parts: tuple[list[int], npt.NDArray[Any]],
-        colours: Colours,
+        groups: Mapping[frozenset[Side], list[int]],
     ) -> None:
         widths, weight = parts
         starts = np.cumsum([0, *widths])
-        groups: dict[frozenset[Side], list[int]] = {}
-        for index, value in enumerate(concat.inputs):
-            if value is not None:
-                groups.setdefault(colours.of(value), []).append(index)
         tape = ir.tape.Tape()
         total: ir.Value | None = None
         for colour, indices in groups.items():

@@ -1,0 +1,380 @@
+"""Hand-made rankers in three parts, each held against the whole."""
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from fuserank.bundle import ScorerKind
+from fuserank.errors import FactorisationError, ParityError
+from fuserank.export.factorise import factorise
+from fuserank.export.sides import sides_by_name
+from fuserank.export.verify import TOLERANCE, pair_scores, verify_factorised
+from fuserank.schema import Side
+
+WIDTH = 6
+U = {"user.u": ("float32", ["batch", WIDTH])}
+I = {"item.i": ("float32", ["batch", WIDTH])}  # noqa: E741
+CONTEXT = {"context.c": ("float32", ["batch", 2])}
+AXIS_1 = {"axis": np.array([1])}
+
+
+def random(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def split(model):
+    return factorise(model, sides_by_name(value.name for value in model.graph.input))
+
+
+def sample(model, side_of_items, n_rows, seed):
+    """Draw inputs of one side; whole numbers are rows of tables with 5 rows."""
+    rng = np.random.default_rng(seed)
+    drawn = {}
+    for value in model.graph.input:
+        if value.name.startswith("item.") is not side_of_items:
+            continue
+        tensor = value.type.tensor_type
+        shape = [n_rows, *(axis.dim_value for axis in tensor.shape.dim[1:])]
+        if tensor.elem_type == onnx.TensorProto.INT64:
+            drawn[value.name] = rng.integers(0, 5, shape)
+        else:
+            drawn[value.name] = rng.standard_normal(shape).astype(np.float32)
+    return drawn
+
+
+def verify(model, parts):
+    for n_users, n_items in ((4, 7), (1, 1), (3, 1), (1, 5)):
+        users, items = sample(model, False, n_users, 1), sample(model, True, n_items, 2)
+        assert verify_factorised(model, parts, users, items) <= TOLERANCE
+
+
+def squeezed(*nodes):
+    """End a graph whose last value is ``z`` (batch, 1) with a logit a pair."""
+    return [*nodes, ("Squeeze", "z axis", "logit")]
+
+
+@pytest.fixture(scope="module")
+def rankers(build_graph):
+    """Rankers by name."""
+    hidden = {"W": random(2 * WIDTH, 8), "b": random(8, seed=1), "w": random(8, 1, seed=2)}
+    perceptron = [
+        ("MatMul", "joined W", "h"),
+        ("Add", "h b", "hb"),
+        ("Relu", "hb", "act"),
+        ("MatMul", "act w", "s"),
+        ("Add", "s bias", "z"),
+    ]
+    bias = {"bias": np.array([0.7], np.float32)}
+    return {
+        "inner product": build_graph(
+            [("Mul", "user.u item.i", "p"), ("ReduceSum", "p axis", "logit", {"keepdims": 0})],
+            U | I,
+            AXIS_1,
+        ),
+        "weighted product with biases": build_graph(
+            squeezed(
+                ("Gather", "table user.id", "e"),
+                ("Mul", "e user.u", "eu"),
+                ("Mul", "eu item.i", "p"),
+                ("MatMul", "p theta", "s"),
+                ("MatMul", "item.i v", "ib"),
+                ("MatMul", "user.u v", "ub"),
+                ("Add", "s ib", "s1"),
+                ("Add", "ub s1", "s2"),
+                ("Add", "s2 bias", "z"),
+            ),
+            {"user.id": ("int64", ["batch"])} | U | I,
+            {"table": random(5, WIDTH), "theta": random(WIDTH, 1), "v": random(WIDTH, 1, seed=4)}
+            | AXIS_1
+            | bias,
+        ),
+        "bilinear": build_graph(
+            [
+                ("MatMul", "user.u M", "um"),
+                ("Mul", "theta um", "t"),
+                ("Mul", "item.i t", "p"),
+                ("ReduceSum", "p axis", "logit", {"keepdims": 0}),
+            ],
+            U | I,
+            {"M": random(WIDTH, WIDTH), "theta": random(WIDTH)} | AXIS_1,
+        ),
+        "two products": build_graph(
+            squeezed(
+                ("Mul", "user.u item.i", "p"),
+                ("ReduceSum", "p axis", "s1", {"keepdims": 1}),
+                ("Mul", "user.v item.j", "q"),
+                ("MatMul", "q w", "s2"),
+                ("Add", "s1 s2", "z"),
+            ),
+            U | I | {"user.v": ("float32", ["batch", 3]), "item.j": ("float32", ["batch", 3])},
+            {"w": random(3, 1)} | AXIS_1,
+        ),
+        "perceptron": build_graph(
+            squeezed(("Concat", "user.u item.i", "joined", {"axis": 1}), *perceptron),
+            U | I,
+            hidden | bias | AXIS_1,
+        ),
+        "perceptron of interleaved inputs": build_graph(
+            squeezed(
+                ("Concat", "item.i user.u context.c item.j user.v", "joined", {"axis": -1}),
+                *perceptron,
+            ),
+            {"item.j": ("float32", ["batch", 3]), "user.v": ("float32", ["batch", 1])}
+            | CONTEXT
+            | U
+            | I,
+            hidden | {"W": random(2 * WIDTH + 6, 8)} | bias | AXIS_1,
+        ),
+        "deep": build_graph(
+            squeezed(
+                ("Concat", "user.u item.i", "joined", {"axis": 1}),
+                ("MatMul", "joined W", "h"),
+                ("Relu", "h", "a1"),
+                ("MatMul", "a1 V", "h2"),
+                ("Relu", "h2", "a2"),
+                ("MatMul", "a2 w", "z"),
+            ),
+            U | I,
+            hidden | {"V": random(8, 8, seed=9)} | AXIS_1,
+        ),
+        "nonlinear product": build_graph(
+            [
+                ("Mul", "user.u item.i", "p"),
+                ("Tanh", "p", "t"),
+                ("ReduceSum", "t axis", "logit", {"keepdims": 0}),
+            ],
+            U | I,
+            AXIS_1,
+        ),
+        "distance": build_graph(
+            [
+                ("Sub", "user.u item.i", "d"),
+                ("Abs", "d", "a"),
+                ("ReduceSum", "a axis", "s", {"keepdims": 0}),
+                ("Neg", "s", "logit"),
+            ],
+            U | I,
+            AXIS_1,
+        ),
+        "products in a perceptron": build_graph(
+            squeezed(
+                ("Mul", "user.u item.i", "p"),
+                ("Concat", "user.u p item.i", "joined", {"axis": 1}),
+                *perceptron,
+            ),
+            U | I,
+            hidden | {"W": random(3 * WIDTH, 8)} | bias | AXIS_1,
+        ),
+        "neural factorization": build_graph(
+            squeezed(
+                ("Mul", "user.u item.i", "p"),
+                ("Concat", "user.u item.i", "joined", {"axis": 1}),
+                ("MatMul", "joined W", "h"),
+                ("Relu", "h", "act"),
+                ("Concat", "p act", "both", {"axis": 1}),
+                ("MatMul", "both w2", "z"),
+            ),
+            U | I,
+            {"W": hidden["W"], "w2": random(WIDTH + 8, 1)} | AXIS_1,
+        ),
+        "linear": build_graph(
+            squeezed(
+                ("Concat", "user.u item.i", "joined", {"axis": 1}), ("MatMul", "joined W", "z")
+            ),
+            U | I,
+            {"W": random(2 * WIDTH, 1)} | AXIS_1,
+        ),
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "work"),
+    [
+        ("inner product", ScorerKind.DOT, (0, WIDTH)),
+        ("weighted product with biases", ScorerKind.DOT, (3 * WIDTH, WIDTH)),
+        ("bilinear", ScorerKind.DOT, (WIDTH * WIDTH, WIDTH)),
+        ("two products", ScorerKind.DOT, (3, WIDTH + 3)),
+        ("perceptron", ScorerKind.ADDITIVE, (2 * WIDTH * 8 + 8, 8)),
+        ("perceptron of interleaved inputs", ScorerKind.ADDITIVE, ((2 * WIDTH + 6) * 8 + 8, 8)),
+        ("deep", ScorerKind.GENERIC, (2 * WIDTH * 8 + 64 + 8, 64 + 8)),
+        ("nonlinear product", ScorerKind.GENERIC, (0, 0)),
+        ("distance", ScorerKind.GENERIC, (0, 0)),
+        ("products in a perceptron", ScorerKind.GENERIC, (3 * WIDTH * 8 + 8, WIDTH * 8 + 8)),
+        ("neural factorization", ScorerKind.GENERIC, (2 * WIDTH * 8 + WIDTH + 8, WIDTH + 8)),
+        ("linear", ScorerKind.GENERIC, (2 * WIDTH, 0)),
+    ],
+)
+def test_the_parts_score_as_the_whole(rankers, name, kind, work):
+    model = rankers[name]
+    parts = split(model)
+    verify(model, parts)
+    assert parts.scorer.kind is kind
+    assert (parts.scorer.full_multiply_adds, parts.scorer.joint_multiply_adds) == work
+    assert (parts.scorer.note == "") == (kind is not ScorerKind.GENERIC)
+    assert parts.scorer.precomputed
+
+
+@pytest.mark.parametrize(
+    ("name", "note"),
+    [
+        ("nonlinear product", "'t': mixed inside a sum, and not a product"),
+        ("distance", "the sides mix in Neg ('logit'), which is no weighted sum over a state"),
+        ("products in a perceptron", "mixed inside the activation, and not a sum"),
+        ("linear", "no value mixes the sides"),
+    ],
+)
+def test_what_stays_generic_says_where_the_sides_mix(rankers, name, note):
+    assert note in split(rankers[name]).scorer.note
+
+
+def test_the_rewrites_that_fired_are_named(rankers):
+    fired = {name: split(model).scorer.rewrites for name, model in rankers.items()}
+    assert fired["inner product"] == ("lower-dot",)
+    assert fired["perceptron"] == ("split-concat-matmul", "lower-additive")
+    assert fired["deep"] == ("split-concat-matmul",)
+    assert fired["distance"] == ()
+
+
+def test_each_part_reads_its_own_side_alone(rankers):
+    for model in rankers.values():
+        parts = split(model)
+        assert {v.name.partition(".")[0] for v in parts.user.graph.input} <= {"user", "context"}
+        assert {v.name.partition(".")[0] for v in parts.item.graph.input} == {"item"}
+        states = [v.name for part in (parts.user, parts.item) for v in part.graph.output]
+        assert sorted(v.name for v in parts.joint.graph.input) == sorted(states)
+        assert [v.name for v in parts.joint.graph.output] == ["scores"]
+
+
+def test_fused_scorers_read_what_the_parts_write(rankers):
+    parts = split(rankers["perceptron"])
+    assert [v.name for v in parts.user.graph.output] == ["user_state", "user_constant"]
+    assert [v.name for v in parts.item.graph.output] == ["item_state", "item_constant"]
+    assert parts.scorer.activation == "relu"
+    assert parts.weights.shape == (8,)
+    assert parts.weights.dtype == np.float32
+    assert split(rankers["bilinear"]).weights is None
+
+
+def test_the_ranker_is_not_modified(rankers):
+    for model in rankers.values():
+        before = model.SerializeToString(deterministic=True)
+        split(model)
+        assert model.SerializeToString(deterministic=True) == before
+
+
+def test_tables_of_the_other_side_are_left_out(build_graph):
+    model = build_graph(
+        [
+            ("Gather", "users user.id", "u"),
+            ("Gather", "items item.id", "i"),
+            ("Mul", "u i", "p"),
+            ("ReduceSum", "p axis", "logit", {"keepdims": 0}),
+        ],
+        {"user.id": ("int64", ["batch"]), "item.id": ("int64", ["batch"])},
+        {"users": random(5, 40), "items": random(5, 40, seed=1)} | AXIS_1,
+    )
+    parts = split(model)
+    verify(model, parts)
+    assert "items" not in {tensor.name for tensor in parts.user.graph.initializer}
+    assert "users" not in {tensor.name for tensor in parts.item.graph.initializer}
+    assert all(np.prod(tensor.dims) < 40 for tensor in parts.joint.graph.initializer)
+
+
+def test_an_input_that_nothing_reads_is_dropped(build_graph):
+    model = build_graph(
+        [("Mul", "user.u item.i", "p"), ("ReduceSum", "p axis", "logit", {"keepdims": 0})],
+        U | I | CONTEXT | {"item.unused": ("float32", ["batch", 2])},
+        AXIS_1,
+    )
+    parts = split(model)
+    assert [v.name for v in parts.item.graph.input] == ["item.i"]
+    verify(model, parts)
+
+
+def test_sides_may_be_declared_for_any_name(build_graph):
+    model = build_graph(
+        [("Mul", "a b", "p"), ("ReduceSum", "p axis", "logit", {"keepdims": 0})],
+        {"a": ("float32", ["batch", 3]), "b": ("float32", ["batch", 3])},
+        AXIS_1,
+    )
+    parts = factorise(model, {"a": Side.ITEM, "b": Side.USER})
+    assert verify_factorised(model, parts, {"b": random(2, 3)}, {"a": random(4, 3)}) <= TOLERANCE
+
+
+def product(build_graph, inputs, *outputs):
+    first, second = inputs
+    nodes = [
+        ("Mul", f"{first} {second}", "p"),
+        ("ReduceSum", "p axis", "s", {"keepdims": 0}),
+        ("Cast", "s", "n", {"to": onnx.TensorProto.INT64}),
+    ]
+    return build_graph(nodes, inputs, AXIS_1, *(outputs or [("s", "float32", ["batch"])]))
+
+
+def test_an_input_whose_name_declares_no_side_is_refused(build_graph):
+    inputs = {"user.u": U["user.u"], "age": ("float32", ["batch", WIDTH])}
+    with pytest.raises(FactorisationError, match=r"input 'age': expected a name that begins with"):
+        split(product(build_graph, inputs))
+    with pytest.raises(FactorisationError, match="input 'age': no side was declared"):
+        factorise(product(build_graph, inputs), {"user.u": Side.USER})
+
+
+@pytest.mark.parametrize(("given", "missing"), [("user", "item"), ("item", "user")])
+def test_a_ranker_of_one_side_is_refused(build_graph, given, missing):
+    inputs = {f"{given}.{name}": ("float32", ["batch", 3]) for name in "ab"}
+    with pytest.raises(FactorisationError, match=f"found no {missing} input"):
+        split(product(build_graph, inputs))
+
+
+def test_outputs_other_than_one_logit_a_pair_are_refused(build_graph):
+    logit, count = ("s", "float32", ["batch"]), ("n", "int64", ["batch"])
+    with pytest.raises(FactorisationError, match=r"expected one output.*found \['s', 'n'\]"):
+        split(product(build_graph, U | I, logit, count))
+    with pytest.raises(FactorisationError, match="output 'n': expected float32, found INT64"):
+        split(product(build_graph, U | I, count))
+    with pytest.raises(FactorisationError, match=r"output 'p': expected one logit a pair, found"):
+        split(product(build_graph, U | I, ("p", "float32", ["batch", WIDTH])))
+
+
+def altered(model, name):
+    """Return a copy of a graph in which one constant is off by a little."""
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    (tensor,) = [t for t in changed.graph.initializer if t.name == name]
+    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) + np.float32(0.01), name))
+    return changed
+
+
+def test_parts_that_score_otherwise_are_refused(rankers):
+    model = rankers["perceptron"]
+    parts = split(model)
+    broken = replace(parts, joint=altered(parts.joint, "weights"))
+    with pytest.raises(
+        ParityError, match=r"differ from the full graph by .*expected at most 1e-05"
+    ):
+        verify(model, broken)
+
+
+def test_a_nan_is_no_parity(rankers):
+    model = rankers["perceptron"]
+    users, items = sample(model, False, 2, 0), sample(model, True, 2, 0)
+    items["item.i"][0, 0] = np.nan
+    with pytest.raises(ParityError):
+        verify_factorised(model, split(model), users, items)
+
+
+def test_nothing_to_compare_differs_by_nothing(rankers):
+    model = rankers["bilinear"]
+    users, items = sample(model, False, 2, 0), sample(model, True, 0, 0)
+    assert verify_factorised(model, split(model), users, items) == 0.0
+
+
+def test_pair_scores_are_those_of_the_formula(rankers):
+    model = rankers["inner product"]
+    users, items = sample(model, False, 3, 0), sample(model, True, 4, 1)
+    np.testing.assert_allclose(
+        pair_scores(model, users, items), users["user.u"] @ items["item.i"].T, rtol=1e-5, atol=1e-6
+    )
