@@ -237,7 +237,7 @@ def test_a_request_that_is_malformed_is_refused(tiny, user, message, field):
 
 @pytest.mark.parametrize("items", [["i0", "film"], ["i0", 3], ["i0", None], ["i0", ["i1"]]])
 def test_items_that_do_not_exist_are_named(tiny, items):
-    with pytest.raises(UnknownItemError, match="history: found 1 item id.* the catalogue of 150"):
+    with pytest.raises(UnknownItemError, match=r"history: found 1 item id.* the catalogue of 150"):
         tiny.recommend({"history": items})
     with pytest.raises(UnknownItemError, match="item_ids: found 1 item id") as error:
         tiny.score({}, items)
@@ -307,5 +307,5 @@ def test_what_cannot_be_loaded_is_refused(tiny_bundle, tmp_path):
 def test_a_damaged_graph_is_named(make_bundle):
     path = make_bundle("dot").path
     (path / layout.GRAPHS["user"]).write_bytes(b"x")
-    with pytest.raises(BundleIntegrityError, match="user.onnx: found 1 bytes"):
+    with pytest.raises(BundleIntegrityError, match=r"user.onnx: found 1 bytes"):
         load(path, device="cpu")

@@ -128,7 +128,7 @@ def generic_joint(
         value.replace_all_uses_with(repeated)
     old = graph.outputs[0]
     scores = ir.tape.Tape()
-    result = scores.op("Reshape", [old, repeats])
+    result = scores.op("Reshape", [old, repeats], {"allowzero": 1})  # no items are no error
     _finish(result, "scores", ["users", "items"])
     for node in reversed(tape.nodes):
         graph.insert_before(graph[0], node)
