@@ -108,3 +108,10 @@ def test_missing_files_are_named(tmp_path: Path):
     assert done.returncode == 1
     assert "none.toml" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_example_runs(bundle):
+    example = Path(__file__).parents[2] / "examples" / "recommend.py"
+    command = [sys.executable, str(example), str(bundle)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["known", "cold"]

@@ -180,6 +180,30 @@ def rankers(build_graph):
             U | I,
             {"W": hidden["W"], "w2": random(WIDTH + 8, 1)} | AXIS_1,
         ),
+        "a user expanded to the shape of an item": build_graph(
+            [
+                ("Shape", "item.i", "shape"),
+                ("Expand", "user.u shape", "wide"),
+                ("Sub", "wide item.i", "d"),
+                ("Abs", "d", "a"),
+                ("ReduceSum", "a axis", "logit", {"keepdims": 0}),
+            ],
+            U | I,
+            AXIS_1,
+        ),
+        "a pair in the shape of a user": build_graph(
+            [
+                ("Sub", "user.u item.i", "d"),
+                ("Shape", "user.u", "shape", {"end": 1}),
+                ("Concat", "shape tail", "target", {"axis": 0}),
+                ("Reshape", "d target", "r"),
+                ("ConstantOfShape", "target", "zeros"),
+                ("Max", "r zeros", "m"),
+                ("ReduceSum", "m axes", "logit", {"keepdims": 0}),
+            ],
+            U | I,
+            {"tail": np.array([2, WIDTH // 2]), "axes": np.array([1, 2])},
+        ),
         "linear": build_graph(
             squeezed(
                 ("Concat", "user.u item.i", "joined", {"axis": 1}), ("MatMul", "joined W", "z")
@@ -204,6 +228,8 @@ def rankers(build_graph):
         ("distance", ScorerKind.GENERIC, (0, 0)),
         ("products in a perceptron", ScorerKind.GENERIC, (3 * WIDTH * 8 + 8, WIDTH * 8 + 8)),
         ("neural factorization", ScorerKind.GENERIC, (2 * WIDTH * 8 + WIDTH + 8, WIDTH + 8)),
+        ("a user expanded to the shape of an item", ScorerKind.GENERIC, (0, 0)),
+        ("a pair in the shape of a user", ScorerKind.GENERIC, (0, 0)),
         ("linear", ScorerKind.GENERIC, (2 * WIDTH, 0)),
     ],
 )

@@ -100,13 +100,7 @@ def generic_joint(
         The user values and the item values that the joint part reads, and the joint part itself,
         which repeats both over all pairs: (users, …) and (items, …) to (users, items).
     """
-    border: dict[ir.Value, None] = {}
-    for node in model.graph:
-        if not colours.is_mixed(node.outputs[0]):
-            continue
-        for value in node.inputs:
-            if value is not None and (colours.is_user(value) or colours.is_item(value)):
-                border[value] = None
+    border = _border(model.graph, colours, logit)
     users = [value for value in border if colours.is_user(value)]
     items = [value for value in border if colours.is_item(value)]
     graph = ir.convenience.extract(model.graph, [*users, *items], [logit])
@@ -136,6 +130,33 @@ def generic_joint(
     graph.outputs.clear()
     graph.outputs.append(result)
     return users, items, _model(model, graph)
+
+
+def _border(graph: ir.Graph, colours: Colours, logit: ir.Value) -> list[ir.Value]:
+    """Return the one-sided values that the joint part reads.
+
+    A shape has no row for each user or item that could be kept as a state, and in the joint part
+    the batch axis counts pairs: so shapes, and what is made of shapes alone, are worked out there.
+    """
+    shapes: set[ir.Value] = set()
+    for node in graph:
+        sources = [v for v in node.inputs if v is not None and not colours.is_constant(v)]
+        if node.op_type == "Shape" or (sources and shapes.issuperset(sources)):
+            shapes.update(node.outputs)
+    border: dict[ir.Value, None] = {}
+    met = {logit}
+    pending = [logit]
+    while pending:
+        value = pending.pop()
+        producer = value.producer()
+        if producer is None or not (colours.is_mixed(value) or value in shapes):
+            border[value] = None
+            continue
+        for source in producer.inputs:
+            if source is not None and source not in met and not colours.is_constant(source):
+                met.add(source)
+                pending.append(source)
+    return list(border)
 
 
 def _repeat(graph: ir.Graph, tape: ir.tape.Tape, state: ir.Value, repeats: ir.Value) -> ir.Value:
