@@ -162,15 +162,17 @@ def _timed(title: str) -> Iterator[None]:
 
 
 def _print_reports(reports: "dict[str, Report]") -> None:
-    table = Table(title="held-out interactions", box=None, padding=(0, 1, 0, 0), title_justify="left")
-    columns = ("", "R@10", "NDCG@10", "accuracy", "precision", "recall", "F1", "AUC", "log loss")
-    for name in columns:
+    table = Table(
+        title="held-out interactions", box=None, padding=(0, 1, 0, 0), title_justify="left"
+    )
+    ranks, pairs = ("R@10", "NDCG@10"), ("accuracy", "precision", "recall", "F1", "AUC", "log loss")
+    for name in ("", *ranks, *pairs):
         table.add_column(name, justify="right" if name else "left")
     for model, report in reports.items():
         c = report.classification
-        figures = (report.ranking.recall, report.ranking.ndcg, c.accuracy, c.precision)
-        figures += (c.recall, c.f1, c.roc_auc, c.log_loss)
-        table.add_row(model, *(f"{figure:.3f}" for figure in figures))
+        ranking = [report.ranking.recall, report.ranking.ndcg]
+        classes = [c.accuracy, c.precision, c.recall, c.f1, c.roc_auc, c.log_loss]
+        table.add_row(model, *(f"{figure:.3f}" for figure in ranking + classes))
     report = reports[_SERVED]
     popular = report.popularity
     table.add_row("popularity", f"{popular.recall:.3f}", f"{popular.ndcg:.3f}")

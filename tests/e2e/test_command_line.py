@@ -70,7 +70,9 @@ def test_damaged_bundles_are_refused_by_file(bundle, tmp_path):
     state = copy / "catalogue" / "states" / "item_state.npy"
     content = state.read_bytes()
     state.write_bytes(content[:-4])
-    assert "truncated" in (done := run("verify", copy)).stderr and done.returncode == 1
+    done = run("verify", copy)
+    assert done.returncode == 1
+    assert "truncated" in done.stderr
     state.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     assert "altered" in (done := run("verify", copy)).stderr
     assert "item_state.npy" in done.stderr

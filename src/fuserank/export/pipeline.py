@@ -113,8 +113,9 @@ def _users(dataset: Dataset, features: Features) -> UserTable:
 def _by_user(interactions: Interactions, n_users: int) -> Ragged:
     """Return each user's items, in order of time."""
     times = interactions.timestamp
-    keys = [interactions.user] if times is None else [times, interactions.user]
-    order = np.lexsort(keys)
+    if times is None:
+        times = np.zeros(len(interactions), dtype=np.int64)
+    order = np.lexsort((times, interactions.user))  # stable: equal times keep their order
     counts = np.bincount(interactions.user, minlength=n_users)
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     return Ragged(interactions.item[order].astype(np.int32), offsets)
