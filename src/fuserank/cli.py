@@ -21,22 +21,66 @@ app = cyclopts.App(
     config=cyclopts.config.Env("FUSERANK_", command=True),
 )
 
-# Command, where it lives. Nothing is imported before the command is used.
+# Command, where it lives, what it does, an example. Nothing is imported before it is used.
 _COMMANDS = {
-    "data": ("fuserank.training.cli:data", "Fetch a data set."),
-    "train": ("fuserank.training.cli:train", "Train a ranker and judge it."),
-    "export": ("fuserank.export.cli:export", "Export encoders and rankers to ONNX and bundles."),
-    "inspect": ("fuserank.engine.cli:inspect", "Show what a bundle holds."),
-    "verify": ("fuserank.engine.cli:verify", "Check a bundle and answer one request from it."),
-    "recommend": ("fuserank.engine.cli:recommend", "Recommend items to a user."),
-    "score": ("fuserank.engine.cli:score", "Score named items for a user."),
-    "encode": ("fuserank.engine.cli:encode", "Encode texts."),
-    "serve": ("fuserank.server.cli:serve", "Serve a bundle over gRPC."),
-    "bench": ("fuserank.bench.cli:app", "Measure latency and throughput."),
-    "demo": ("fuserank.demo:demo", "MovieLens 100K from the data to measured latency."),
+    "data": (
+        "fuserank.training.cli:data",
+        "Fetch a data set.",
+        "fuserank data movielens-100k",
+    ),
+    "train": (
+        "fuserank.training.cli:train",
+        "Train a ranker and judge it.",
+        "fuserank train movielens-100k/dataset.toml minilm run --model bilinear",
+    ),
+    "export": (
+        "fuserank.export.cli:export",
+        "Export encoders and rankers to ONNX and bundles.",
+        "fuserank export encoder sentence-transformers/all-MiniLM-L6-v2 minilm",
+    ),
+    "inspect": (
+        "fuserank.engine.cli:inspect",
+        "Show what a bundle holds.",
+        "fuserank inspect movielens.bundle",
+    ),
+    "verify": (
+        "fuserank.engine.cli:verify",
+        "Check a bundle and answer one request from it.",
+        "fuserank verify movielens.bundle",
+    ),
+    "recommend": (
+        "fuserank.engine.cli:recommend",
+        "Recommend items to a user.",
+        'fuserank recommend movielens.bundle profile="slow science fiction" history=50,172',
+    ),
+    "score": (
+        "fuserank.engine.cli:score",
+        "Score named items for a user.",
+        "fuserank score movielens.bundle user_id=42 --items 50 --items 172",
+    ),
+    "encode": (
+        "fuserank.engine.cli:encode",
+        "Encode texts.",
+        'fuserank encode movielens.bundle "a heist that goes wrong" --json',
+    ),
+    "serve": (
+        "fuserank.server.cli:serve",
+        "Serve a bundle over gRPC.",
+        "fuserank serve movielens.bundle --port 8001",
+    ),
+    "bench": (
+        "fuserank.bench.cli:app",
+        "Measure latency and throughput.",
+        "fuserank bench movielens.bundle --json",
+    ),
+    "demo": (
+        "fuserank.demo:demo",
+        "MovieLens 100K from the data to measured latency.",
+        "fuserank demo",
+    ),
 }
-for _name, (_home, _help) in _COMMANDS.items():
-    app.command(_home, name=_name, help=_help)
+for _name, (_home, _help, _example) in _COMMANDS.items():
+    app.command(_home, name=_name, help=f"{_help}\n\nExample: {_example}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,8 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if (error.name or "").startswith("fuserank"):
             raise
         print(
-            f"fuserank: this command needs the package {error.name!r}; "
-            "install the extra that brings it: pip install 'fuserank[export]'",
+            f"fuserank: this command needs the package {error.name!r}, which an extra brings: "
+            "pip install 'fuserank[export,bench]'",
             file=sys.stderr,
         )
         return 1

@@ -252,6 +252,23 @@ def test_one_string_is_no_list_of_ids(tiny):
         tiny.score({}, "i1")
 
 
+def test_what_is_no_list_of_ids_is_refused(tiny):
+    for option in ("exclude", "allow"):
+        with pytest.raises(RequestError, match=f"{option}: found int, expected a list of") as error:
+            tiny.recommend({}, **{option: 5})
+        assert error.value.field == option
+    with pytest.raises(RequestError, match="item_ids: found NoneType, expected a list of item ids"):
+        tiny.score({}, None)
+    with pytest.raises(RequestError, match="item_ids: found one string"):
+        tiny.attributes("i1")
+
+
+def test_what_is_no_id_excludes_and_allows_nothing(tiny):
+    odd = [3, None, ["i1"], {}]
+    assert len(tiny.recommend({}, k=1000, exclude=odd)) == 150
+    assert len(tiny.recommend({}, k=1000, allow=[*odd, "i1"])) == 1
+
+
 def test_a_bundle_without_encoder_encodes_nothing(tiny):
     with pytest.raises(RequestError, match="texts: this bundle has no text encoder"):
         tiny.encode(["words"])

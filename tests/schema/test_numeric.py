@@ -48,6 +48,10 @@ def test_a_constant_column_scales_to_zeros(value):
     assert scaling.encode([value, 77, None], "age")[:, 0].tolist() == [0, 0, 0]
 
 
+def test_a_deviation_too_small_for_a_float_divides_nothing():
+    assert NumberScaling.fit([0.0, 7e-262], "n").std == 1.0
+
+
 @given(st.lists(NUMBERS | st.none()), st.lists(NUMBERS | st.none(), min_size=1))
 def test_whatever_is_finite_stays_finite(fitted, column):
     encoded = NumberScaling.fit(fitted, "n").encode(column, "n")

@@ -17,9 +17,7 @@ from fuserank.server import conversion
 from fuserank.server.pb import recommender_pb2 as pb
 
 texts = st.text(max_size=8)
-numbers = st.one_of(
-    st.integers(-(2**53), 2**53), st.floats(allow_nan=False, allow_infinity=False)
-)
+numbers = st.one_of(st.integers(-(2**53), 2**53), st.floats(allow_nan=False, allow_infinity=False))
 users = st.dictionaries(
     texts, st.one_of(texts, numbers, st.lists(texts, max_size=4), st.lists(numbers, max_size=4))
 )
@@ -142,7 +140,9 @@ def test_scores_arrive_as_they_were_sent(items, timings):
         served_as="unknown",
         timings=timings,
     )
-    arrived = conversion.scores_from_proto(sent(conversion.scores_to_proto(scores)), scores.item_ids)
+    arrived = conversion.scores_from_proto(
+        sent(conversion.scores_to_proto(scores)), scores.item_ids
+    )
     assert (arrived.item_ids, arrived.served_as) == (scores.item_ids, "unknown")
     assert arrived.timings == timings
     same(arrived.scores, scores.scores)

@@ -1,0 +1,1 @@
+"""Measuring: workloads, scenarios, systems under test, the physical floor, reports."""

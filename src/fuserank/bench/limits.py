@@ -15,7 +15,7 @@ Array = npt.NDArray[Any]
 
 
 # Sums may be reordered, so that the loop runs as fast as memory delivers.
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
 def total(values: Any) -> Any:
     """Return the sum of a one-dimensional array: the cheapest pass that reads all of it."""
     result = np.float32(0.0)

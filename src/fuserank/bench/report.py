@@ -166,12 +166,20 @@ def _cpu_model() -> str:
 
 def _cells(row: Result) -> list[str]:
     found = row.summary
-    latencies = (found.p50_ms, found.p99_ms, found.p99_9_ms)
-    naive = "" if row.naive_ratio is None else f"{row.naive_ratio:.1f}"
-    return [
-        f"{found.count:,}" + (f" ({found.failed} failed)" if found.failed else ""),
-        f"{found.throughput_per_s:,.1f}",
-        *(f"{latency:,.2f}" for latency in latencies),
-        naive,
-        f"{row.floor_ratio:,.2f}",
-    ]
+    figures = (
+        found.throughput_per_s,
+        found.p50_ms,
+        found.p99_ms,
+        found.p99_9_ms,
+        row.naive_ratio,
+        row.floor_ratio,
+    )
+    count = f"{found.count:,}" + (f" ({found.failed} failed)" if found.failed else "")
+    return [count, *map(_figure, figures)]
+
+
+def _figure(value: float | None) -> str:
+    """Return three digits or more: decimals where the number is small."""
+    if value is None:
+        return ""
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:,.0f}"

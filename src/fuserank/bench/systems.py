@@ -134,7 +134,8 @@ class NaiveFullGraph:
         """Return (n_items,) scores of every item for one user."""
         n_items = len(self._catalogue)
         scores = np.empty(n_items, dtype=np.float32)
-        repeated = {name: np.repeat(array, TILE, axis=0) for name, array in user.items()}
+        tile = min(TILE, n_items)
+        repeated = {name: np.repeat(array, tile, axis=0) for name, array in user.items()}
         for first in range(0, n_items, TILE):
             rows = slice(first, min(first + TILE, n_items))
             size = rows.stop - first

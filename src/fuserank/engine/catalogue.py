@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fuserank.bundle import Bundle, layout
-from fuserank.errors import UnknownItemError
+from fuserank.errors import RequestError, UnknownItemError
 
 __all__ = ["Catalogue"]
 
@@ -50,8 +50,10 @@ class Catalogue:
         """Return the rows of items that must exist.
 
         Raises:
+            RequestError: not a list of ids.
             UnknownItemError: an id that the catalogue does not hold.
         """
+        _check_list(item_ids, field)
         try:
             return np.array([self._row_of[item_id] for item_id in item_ids], dtype=np.int64)
         except (KeyError, TypeError):
@@ -67,11 +69,27 @@ class Catalogue:
                 field=field,
             ) from None
 
-    def known_rows(self, item_ids: Collection[str]) -> Rows:
-        """Return the rows of those items that exist."""
-        rows = [self._row_of[item_id] for item_id in item_ids if item_id in self._row_of]
+    def known_rows(self, item_ids: Collection[str], field: str) -> Rows:
+        """Return the rows of those items that exist.
+
+        Raises:
+            RequestError: not a list of ids.
+        """
+        _check_list(item_ids, field)
+        rows = [
+            self._row_of[item_id]
+            for item_id in item_ids
+            if isinstance(item_id, str) and item_id in self._row_of
+        ]
         return np.array(rows, dtype=np.int64)
 
     def attributes(self, rows: Rows) -> list[dict[str, Any]]:
         """Return the attributes of rows, such as titles."""
         return [json.loads(self._attributes[row]) for row in rows.tolist()]
+
+
+def _check_list(item_ids: object, field: str) -> None:
+    """Refuse what is no collection, and a single string, whose characters would pass for ids."""
+    if isinstance(item_ids, str) or not isinstance(item_ids, Collection):
+        found = "one string" if isinstance(item_ids, str) else type(item_ids).__name__
+        raise RequestError(f"{field}: found {found}, expected a list of item ids", field=field)

@@ -22,8 +22,6 @@ Ids = Annotated[list[str] | None, Parameter(negative="")]
 def inspect(bundle: Path, *, json: Json = False) -> None:
     """Show what a bundle holds: model, scorer, work saved, fields, quality.
 
-    Example: fuserank inspect movielens.bundle
-
     Args:
         bundle: The bundle's directory.
         json: Print JSON.
@@ -70,8 +68,6 @@ def inspect(bundle: Path, *, json: Json = False) -> None:
 def verify(bundle: Path, *, json: Json = False) -> None:
     """Check size and digest of every file, load the engine and answer one request.
 
-    Example: fuserank verify movielens.bundle
-
     Args:
         bundle: The bundle's directory.
         json: Print JSON.
@@ -103,10 +99,6 @@ def recommend(
     json: Json = False,
 ) -> None:
     """Recommend items to a user, known or new.
-
-    Example: fuserank recommend movielens.bundle user_id=42
-
-    Example: fuserank recommend movielens.bundle profile="slow science fiction" history=50,172
 
     Args:
         bundle: The bundle's directory.
@@ -140,8 +132,6 @@ def score(
 ) -> None:
     """Score named items for a user.
 
-    Example: fuserank score movielens.bundle user_id=42 --items 50 --items 172
-
     Args:
         bundle: The bundle's directory.
         fields: What is known of the user, as NAME=VALUE; lists are separated by commas.
@@ -161,8 +151,6 @@ def score(
 
 def encode(bundle: Path, *texts: str, device: Device = Device.AUTO, json: Json = False) -> None:
     """Encode texts as the bundle's encoder does.
-
-    Example: fuserank encode movielens.bundle "a heist that goes wrong" --json
 
     Args:
         bundle: The bundle's directory.

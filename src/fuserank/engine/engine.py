@@ -145,8 +145,8 @@ class Engine:
         if not users:
             return []
         prepared, states, timings = self._user_states(users)
-        excluded = self._catalogue.known_rows(_ids(exclude, "exclude"))
-        allowed = None if allow is None else self._catalogue.known_rows(_ids(allow, "allow"))
+        excluded = self._catalogue.known_rows(exclude, "exclude")
+        allowed = None if allow is None else self._catalogue.known_rows(allow, "allow")
         scan_started = time.perf_counter()
         words = self._eligibility.words(
             [
@@ -172,7 +172,6 @@ class Engine:
             UnknownItemError: an item id that the catalogue does not hold.
         """
         started = time.perf_counter()
-        _ids(item_ids, "item_ids")
         rows = self._catalogue.rows(item_ids, "item_ids")
         prepared, states, timings = self._user_states([user])
         scan_started = time.perf_counter()
@@ -284,13 +283,6 @@ def _describe(bundle: Bundle, device: Device, n_users: int) -> BundleInfo:
             for f in bundle.schema.side(Side.USER, Side.CONTEXT)
         ),
     )
-
-
-def _ids(ids: Collection[str], field: str) -> Collection[str]:
-    """Refuse a single string, whose characters would pass for ids."""
-    if isinstance(ids, str):
-        raise RequestError(f"{field}: found one string, expected a list of item ids", field=field)
-    return ids
 
 
 def _sigmoid(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -44,7 +44,7 @@ class NumberScaling:
         limited = np.clip(known, low, high)
         return cls(
             mean=low if low == high else float(limited.mean()),
-            std=1.0 if low == high else float(limited.std()),
+            std=(float(limited.std()) if low < high else 0.0) or 1.0,
             fill=float(np.median(limited)),
             low=low,
             high=high,

@@ -22,8 +22,6 @@ def serve(
 ) -> int:
     """Serve a bundle over gRPC until SIGTERM or Ctrl-C.
 
-    Example: fuserank serve movielens.bundle --port 8001
-
     Args:
         bundle: The bundle's directory.
         config: Addresses and limits.

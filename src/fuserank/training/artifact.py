@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
 
 import msgspec
 
 from fuserank.bundle.atomic import write_directory
 from fuserank.errors import DataError, FuserankError
-from fuserank.schema import Schema
+from fuserank.schema import Schema, Side
 from fuserank.training.evaluate import Report
 from fuserank.training.ranker import Ranker
 from fuserank.training.train_config import TrainConfig
@@ -78,10 +80,11 @@ class TrainedRun:
             model = keras.saving.load_model(directory / _MODEL, safe_mode=True)
         except FuserankError as error:
             raise DataError(f"{directory / _SCHEMA}: {error}") from error
-        except (ValueError, OSError, TypeError, KeyError) as error:
+        except (ValueError, OSError, TypeError, KeyError, BadZipFile) as error:
             raise DataError(
                 f"{directory / _MODEL}: expected a Keras model, found: {error}"
             ) from error
+        _check_inputs(model, schema, directory)
         return cls(
             ranker=Ranker(model),
             schema=schema,
@@ -107,3 +110,13 @@ def _read_origin(path: Path) -> _Origin:
         return msgspec.json.decode(path.read_bytes(), type=_Origin)
     except msgspec.MsgspecError as error:
         raise DataError(f"{path}: expected a training configuration, found: {error}") from error
+
+
+def _check_inputs(model: Any, schema: Schema, directory: Path) -> None:
+    expected = {spec.name for spec in schema.specs(Side.USER, Side.CONTEXT, Side.ITEM)}
+    found = {tensor.name for tensor in model.inputs}
+    if found != expected:
+        raise DataError(
+            f"{directory / _MODEL}: found inputs {sorted(found)}, expected {sorted(expected)} as "
+            f"{_SCHEMA} has them; both files must come from the same run, so train again"
+        )

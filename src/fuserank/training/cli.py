@@ -49,8 +49,6 @@ def train(
 ) -> None:
     """Train a ranker on a data set and judge it on held-out interactions.
 
-    Example: fuserank train movielens-100k/dataset.toml minilm run --model bilinear
-
     Args:
         dataset: The dataset.toml that describes the data.
         encoder: Directory that 'fuserank export encoder' wrote.

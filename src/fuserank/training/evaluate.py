@@ -33,7 +33,7 @@ class Classification:
         precision: share of positives among those predicted.
         recall: share of positives that are predicted.
         f1: harmonic mean of both.
-        roc_auc: chance that a positive scores above a negative.
+        roc_auc: chance that a positive scores above a negative; None where all pairs are alike.
         log_loss: mean cross-entropy in nats; training against sampled negatives puts
             probabilities below the base rate of observed pairs, which this shows.
     """
@@ -44,7 +44,7 @@ class Classification:
     precision: float
     recall: float
     f1: float
-    roc_auc: float
+    roc_auc: float | None
     log_loss: float
 
 
@@ -98,6 +98,9 @@ def evaluate(ranker: Ranker, features: Features, schema: Schema, parts: Parts) -
         features: tensors of all users and items.
         schema: the fitted fields.
         parts: the interactions; validation chooses the threshold, test judges.
+
+    Raises:
+        DataError: no test interaction is positive.
     """
     # Keras takes seconds to import, which who only reads a report should not wait for.
     from fuserank.training.catalogue_scores import CatalogueScores, user_inputs
@@ -126,6 +129,7 @@ def evaluate(ranker: Ranker, features: Features, schema: Schema, parts: Parts) -
 
 def _classify(labels: metrics.Bools, logits: metrics.Floats, threshold: float) -> Classification:
     predicted = metrics.sigmoid(logits) >= threshold
+    auc = metrics.roc_auc(labels, logits)
     return Classification(
         n_pairs=len(labels),
         base_rate=float(labels.mean()),
@@ -133,7 +137,7 @@ def _classify(labels: metrics.Bools, logits: metrics.Floats, threshold: float) -
         precision=metrics.precision(labels, predicted),
         recall=metrics.recall(labels, predicted),
         f1=metrics.f1(labels, predicted),
-        roc_auc=metrics.roc_auc(labels, logits),
+        roc_auc=None if np.isnan(auc) else auc,
         log_loss=metrics.log_loss(labels, logits),
     )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from fuserank.errors import DataError
 from fuserank.training.metrics import ndcg, recall_at_k, top_items
 
 if TYPE_CHECKING:
@@ -55,10 +56,18 @@ def judge_ranking(
         held_out: interactions of which the positive ones are to be found.
         n_items: items of the catalogue.
         k: length of a list.
+
+    Raises:
+        DataError: no held-out interaction is positive.
     """
+    if not held_out.positive.any():
+        raise DataError(
+            "judging: found no positive interaction in the held-out part, expected one or more; "
+            "raise the share of the split that is held out"
+        )
     liked = held_out.select(held_out.positive)
     users = np.unique(liked.user)
-    recalls, ndcgs = [np.zeros(0)], [np.zeros(0)]
+    recalls, ndcgs = [], []
     for first in range(0, len(users), _USERS):
         some = users[first : first + _USERS]
         hidden = _mask(some, seen, n_items)
@@ -66,8 +75,6 @@ def judge_ranking(
         top = top_items(scores(some), ~hidden, k)
         recalls.append(recall_at_k(top, relevant))
         ndcgs.append(ndcg(top, relevant))
-    if not len(users):
-        return Ranking(k=k, n_users=0, recall=float("nan"), ndcg=float("nan"))
     return Ranking(
         k=k,
         n_users=len(users),

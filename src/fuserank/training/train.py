@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from fuserank.errors import DataError
 from fuserank.training.artifact import TrainedRun
 from fuserank.training.evaluate import Parts, evaluate
 from fuserank.training.features import build_features, fit_schema
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from fuserank.training.dataset import Dataset
     from fuserank.training.train_config import TrainConfig
 
-__all__ = ["train"]
+__all__ = ["divide", "train"]
 
 
 def train(
@@ -26,7 +27,7 @@ def train(
     *,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> TrainedRun:
-    """Fit the schema, encode both tables, split, train and judge.
+    """Split, fit the schema, encode both tables, train and judge.
 
     Args:
         dataset: the data.
@@ -38,14 +39,9 @@ def train(
         DataError: the split leaves a part empty.
         SchemaError: the data does not fit its fields.
     """
+    parts = divide(dataset, config)
     schema = fit_schema(dataset, encoder.dim)
     features = build_features(dataset, schema, encoder)
-    rows = split(dataset.interactions, config.split, config.seed)
-    parts = Parts(
-        train=dataset.interactions.select(rows.train),
-        validation=dataset.interactions.select(rows.validation),
-        test=dataset.interactions.select(rows.test),
-    )
     fitted = fit(
         features,
         schema,
@@ -62,3 +58,25 @@ def train(
         dataset_fingerprint=dataset.fingerprint,
         encoder_space=encoder.space,
     )
+
+
+def divide(dataset: Dataset, config: TrainConfig) -> Parts:
+    """Split the interactions as configured.
+
+    Raises:
+        DataError: a part has no positive interaction.
+    """
+    rows = split(dataset.interactions, config.split, config.seed)
+    parts = {
+        "train": dataset.interactions.select(rows.train),
+        "validation": dataset.interactions.select(rows.validation),
+        "test": dataset.interactions.select(rows.test),
+    }
+    for name, part in parts.items():
+        if not part.positive.any():
+            raise DataError(
+                f"data set {dataset.name!r}: found no positive interaction in the {name} part of "
+                f"{len(part)}, expected one or more; change the shares of the split, which are "
+                f"{config.split.validation:g} for validation and {config.split.test:g} for test"
+            )
+    return Parts(**parts)

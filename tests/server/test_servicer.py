@@ -1,0 +1,349 @@
+import asyncio
+import logging
+import threading
+
+import grpc
+import numpy as np
+import pytest
+
+from fuserank.errors import BundleError, SchemaError
+from fuserank.server.config import ServerConfig
+from fuserank.server.pb import recommender_pb2 as pb
+from fuserank.server.servicer import RecommenderServicer
+
+Code = grpc.StatusCode
+NAN = float("nan")
+
+USER = pb.User(fields={"user_id": pb.Value(string_value="42")})
+LIMITS = {
+    "max_k": 15,
+    "max_batch": 3,
+    "max_items": 4,
+    "max_fields": 2,
+    "max_values": 5,
+    "max_texts": 2,
+    "max_text_chars": 12,
+    "max_message_bytes": 4_096,
+}
+
+
+def a_user(**fields):
+    return pb.User(fields=fields)
+
+
+def number(value):
+    return pb.Value(number_value=value)
+
+
+def strings(*values):
+    return pb.Value(string_list=pb.StringList(values=values))
+
+
+def numbers(*values):
+    return pb.Value(number_list=pb.NumberList(values=values))
+
+
+def recommend(**fields):
+    return "Recommend", pb.RecommendRequest(**{"user": USER, **fields})
+
+
+def batch(**fields):
+    return "RecommendBatch", pb.RecommendBatchRequest(**{"users": [USER], **fields})
+
+
+def score(**fields):
+    return "Score", pb.ScoreRequest(**{"user": USER, "item_ids": ["1"], **fields})
+
+
+def encode(*texts):
+    return "Encode", pb.EncodeRequest(texts=texts)
+
+
+@pytest.fixture
+def stub(serve, connect):
+    return connect(serve(**LIMITS))
+
+
+def test_recommend(stub):
+    reply = stub.Recommend(pb.RecommendRequest(user=USER, k=3))
+    found = reply.recommendation
+    assert list(found.item_ids) == ["0", "1", "2"]
+    assert list(found.scores) == [10.0, 9.5, 9.0]
+    assert list(found.probabilities) == pytest.approx([0.9999546, 0.9999252, 0.9998766])
+    assert (found.served_as, found.plan) == (pb.SERVED_AS_KNOWN, "exact")
+    assert (found.timings.encode_ms, found.timings.total_ms) == (2.5, 5.0)
+    assert not found.attributes
+    assert reply.served_by == pb.ServedBy(bundle_name="films", bundle_version="3", device="cpu")
+
+
+def test_k_is_ten_unless_set(stub):
+    assert len(stub.Recommend(pb.RecommendRequest(user=USER)).recommendation.item_ids) == 10
+
+
+def test_attributes_come_where_they_are_asked_for(stub):
+    found = stub.Recommend(
+        pb.RecommendRequest(user=USER, k=2, include_attributes=True)
+    ).recommendation
+    assert [item["title"] for item in found.attributes] == ["Film 0 é", "Film 1 é"]
+
+
+def test_eligibility_reaches_the_engine(stub):
+    user = a_user(history=strings("0", "1"))
+    asked = pb.Eligibility(exclude=["2"], allow=pb.ItemIds(ids=["0", "1", "2", "3"]))
+    reply = stub.Recommend(pb.RecommendRequest(user=user, eligibility=asked))
+    assert list(reply.recommendation.item_ids) == ["3"]
+    asked.include_seen = True
+    reply = stub.Recommend(pb.RecommendRequest(user=user, eligibility=asked))
+    assert list(reply.recommendation.item_ids) == ["0", "1", "3"]
+
+
+def test_to_allow_nothing_is_not_to_allow_everything(stub):
+    asked = pb.Eligibility(allow=pb.ItemIds())
+    reply = stub.Recommend(pb.RecommendRequest(user=USER, eligibility=asked))
+    assert len(reply.recommendation.item_ids) == 0
+
+
+def test_recommend_batch(stub):
+    users = [USER, a_user(history=strings("0")), USER]
+    reply = stub.RecommendBatch(pb.RecommendBatchRequest(users=users, k=1, include_attributes=True))
+    assert [list(found.item_ids) for found in reply.recommendations] == [["0"], ["1"], ["0"]]
+    assert reply.recommendations[1].attributes[0]["title"] == "Film 1 é"
+    assert [found.served_as for found in reply.recommendations] == [
+        pb.SERVED_AS_KNOWN,
+        pb.SERVED_AS_COLD,
+        pb.SERVED_AS_KNOWN,
+    ]
+    assert reply.served_by.bundle_version == "3"
+
+
+def test_score(stub):
+    reply = stub.Score(pb.ScoreRequest(user=USER, item_ids=["5", "0"]))
+    assert list(reply.scores) == [7.5, 10.0]
+    assert reply.served_as == pb.SERVED_AS_UNKNOWN
+    assert reply.served_by.device == "cpu"
+
+
+def test_encode(stub):
+    reply = stub.Encode(pb.EncodeRequest(texts=["ab", "cde"]))
+    vectors = np.frombuffer(reply.vectors, "<f4").reshape(-1, reply.dim)
+    np.testing.assert_array_equal(
+        vectors, np.array([[2, 1 / 3, -0.5], [3, 1 / 3, -0.5]], np.float32)
+    )
+    assert (reply.space, reply.served_by.bundle_name) == ("a1b2", "films")
+
+
+def test_get_bundle_info(stub):
+    info = stub.GetBundleInfo(pb.GetBundleInfoRequest()).bundle_info
+    assert (info.item_count, info.user_count, info.model) == (20, 7, "neumf")
+    assert not info.HasField("encoder")
+    assert [(field.name, field.kind) for field in info.user_fields] == [
+        ("user_id", "id"),
+        ("age", "number"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (recommend(k=0), "k: found 0, expected 1 to 15"),
+        (recommend(k=-1), "k: found -1, expected 1 to 15"),
+        (recommend(k=16), "k: found 16, expected 1 to 15"),
+        (batch(k=16), "k: found 16, expected 1 to 15"),
+        (batch(users=[]), "users: found 0 entries, expected 1 to 3"),
+        (batch(users=[USER] * 4), "users: found 4 entries, expected 1 to 3"),
+        (batch(users=[USER, a_user(age=number(NAN))]), "users[1].fields['age']: found nan"),
+        (score(item_ids=[]), "item_ids: found 0 entries, expected 1 to 4"),
+        (score(item_ids=["1"] * 5), "item_ids: found 5 entries, expected 1 to 4"),
+        (score(item_ids=["x" * 13]), "item_ids: found a text of 13 characters"),
+        (score(user=a_user(age=number(NAN))), "user.fields['age']: found nan"),
+        (encode(), "texts: found 0 entries, expected 1 to 2"),
+        (encode("a", "b", "c"), "texts: found 3 entries, expected 1 to 2"),
+        (encode("a", ""), "texts[1]: found an empty text, expected words"),
+        (encode(" \n"), "texts[0]: found an empty text, expected words"),
+        (encode("x" * 13), "texts: found a text of 13 characters, expected at most 12"),
+        (recommend(user=a_user(a=USER.fields["user_id"], b=number(1), c=number(2))),
+         "user.fields: found 3, expected at most 2"),
+        (recommend(user=a_user(**{"x" * 13: number(1)})), "user.fields: found a text of 13"),
+        (recommend(user=a_user(bio=pb.Value(string_value="x" * 13))),
+         "user.fields['bio']: found a text of 13 characters"),
+        (recommend(user=a_user(history=strings("1", "x" * 13))),
+         "user.fields['history']: found a text of 13 characters"),
+        (recommend(user=a_user(history=strings(*"123456"))),
+         "user.fields['history']: found 6 entries, expected 0 to 5"),
+        (recommend(user=a_user(vector=numbers(*range(6)))),
+         "user.fields['vector']: found 6 entries, expected 0 to 5"),
+        (recommend(user=a_user(vector=numbers(0, float("inf")))),
+         "user.fields['vector']: found inf, expected a finite number"),
+        (recommend(user=a_user(age=pb.Value())), "user field 'age': found a value of no kind"),
+        (recommend(eligibility=pb.Eligibility(exclude=["1"] * 5)),
+         "eligibility.exclude: found 5 entries, expected 0 to 4"),
+        (recommend(eligibility=pb.Eligibility(allow=pb.ItemIds(ids=["1"] * 5))),
+         "eligibility.allow: found 5 entries, expected 0 to 4"),
+        (batch(eligibility=pb.Eligibility(exclude=["x" * 13])),
+         "eligibility.exclude: found a text of 13 characters"),
+        (recommend(user=a_user(flavour=number(1))), "user: this bundle has no field 'flavour'"),
+    ],
+)  # fmt: skip
+def test_what_is_malformed_is_named(stub, engine, call, message):
+    rpc, request = call
+    with pytest.raises(grpc.RpcError) as caught:
+        getattr(stub, rpc)(request)
+    assert caught.value.code() is Code.INVALID_ARGUMENT
+    assert message in caught.value.details()
+    assert not engine.users
+
+
+def test_what_is_at_the_limit_passes(stub):
+    user = a_user(history=strings(*["x" * 12] * 5), vector=numbers(*range(5)))
+    asked = pb.Eligibility(exclude=["19"] * 4, allow=pb.ItemIds(ids=["1", "2", "3", "4"]))
+    reply = stub.RecommendBatch(pb.RecommendBatchRequest(users=[user] * 3, k=15, eligibility=asked))
+    assert [len(found.item_ids) for found in reply.recommendations] == [4, 4, 4]
+
+
+def test_a_message_that_is_too_large_is_refused(stub):
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.Encode(pb.EncodeRequest(texts=["x" * 5_000]))
+    assert caught.value.code() is Code.RESOURCE_EXHAUSTED
+
+
+def test_an_unknown_item_is_not_found(stub):
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.Score(pb.ScoreRequest(user=USER, item_ids=["1", "99"]))
+    assert caught.value.code() is Code.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (BundleError("no"), Code.FAILED_PRECONDITION),
+        (SchemaError("no"), Code.INVALID_ARGUMENT),
+    ],
+)
+def test_errors_of_the_engine_have_their_codes(stub, engine, error, code):
+    def fail():
+        raise error
+
+    engine.before = fail
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.Recommend(pb.RecommendRequest(user=USER))
+    assert (caught.value.code(), caught.value.details()) == (code, "no")
+
+
+def test_a_defect_is_logged_and_not_shown(stub, engine, caplog):
+    def fail():
+        raise ZeroDivisionError("the secret inside")
+
+    engine.before = fail
+    with caplog.at_level(logging.ERROR, "fuserank.server.servicer"):
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Encode(pb.EncodeRequest(texts=["a"]), metadata=[("x-request-id", "r-1")])
+    assert caught.value.code() is Code.INTERNAL
+    assert "secret" not in caught.value.details()
+    assert "Traceback" not in caught.value.details()
+    (record,) = caplog.records
+    assert record.getMessage() == "Encode failed, request id r-1"
+    assert record.exc_info[0] is ZeroDivisionError
+
+
+def trailers(call):
+    return {name: value for name, value in call.trailing_metadata()}
+
+
+def test_tracing_headers_come_back(stub):
+    sent = [("x-request-id", "r-2"), ("traceparent", "00-ab-cd-01"), ("other", "x")]
+    _, call = stub.GetBundleInfo.with_call(pb.GetBundleInfoRequest(), metadata=sent)
+    assert trailers(call) == {"x-request-id": "r-2", "traceparent": "00-ab-cd-01"}
+
+
+def test_tracing_headers_come_back_with_an_error(stub):
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.Recommend(
+            pb.RecommendRequest(user=USER, k=0), metadata=[("x-request-id", "r" * 1_000)]
+        )
+    assert caught.value.code() is Code.INVALID_ARGUMENT
+    assert trailers(caught.value)["x-request-id"] == "r" * 256
+
+
+def test_a_request_without_an_id_is_given_one(stub):
+    ids = set()
+    for _ in range(2):
+        _, call = stub.GetBundleInfo.with_call(pb.GetBundleInfoRequest())
+        ids.add(trailers(call)["x-request-id"])
+    assert len(ids) == 2
+
+
+def test_work_that_expires_while_it_waits_is_not_computed(serve, connect, engine):
+    stub = connect(serve(workers=1))
+    begun, go_on = threading.Event(), threading.Event()
+
+    def block():
+        begun.set()
+        assert go_on.wait(20)
+
+    engine.before = block
+    slow = stub.Recommend.future(pb.RecommendRequest(user=a_user(age=number(1))))
+    assert begun.wait(20)
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.Recommend(pb.RecommendRequest(user=a_user(age=number(2))), timeout=0.1)
+    assert caught.value.code() is Code.DEADLINE_EXCEEDED
+    go_on.set()
+    slow.result()
+    stub.Recommend(pb.RecommendRequest(user=a_user(age=number(3))))
+    assert engine.users == [{"age": 1}, {"age": 3}]
+
+
+class FakeContext:
+    """What a handler sees of its call."""
+
+    def __init__(self, remaining_s=None):
+        self.remaining_s = remaining_s
+        self.aborted = None
+
+    def invocation_metadata(self):
+        return ()
+
+    def set_trailing_metadata(self, trailers):
+        self.trailers = trailers
+
+    def time_remaining(self):
+        return self.remaining_s
+
+    async def abort(self, code, details):
+        self.aborted = code
+        raise grpc.aio.AbortError
+
+
+def test_what_expires_before_a_thread_sees_it_is_not_computed(engine):
+    servicer = RecommenderServicer(ServerConfig())
+    servicer.attach(engine)
+    context = FakeContext(remaining_s=-0.001)
+    with pytest.raises(grpc.aio.AbortError):
+        asyncio.run(servicer.Recommend(pb.RecommendRequest(user=USER), context))
+    assert context.aborted is Code.DEADLINE_EXCEEDED
+    assert engine.users == []
+    servicer.close()
+
+
+def test_work_that_is_cancelled_while_it_waits_is_not_computed(engine):
+    servicer = RecommenderServicer(ServerConfig(workers=1))
+    servicer.attach(engine)
+    go_on = threading.Event()
+    engine.before = lambda: go_on.wait(20)
+
+    async def scenario():
+        def call(age):
+            request = pb.RecommendRequest(user=a_user(age=number(age)))
+            return asyncio.create_task(servicer.Recommend(request, FakeContext()))
+
+        slow, cancelled, last = call(1), call(2), call(3)
+        await asyncio.sleep(0)  # each has handed its work to the one thread
+        cancelled.cancel()
+        await asyncio.wait({cancelled})
+        go_on.set()
+        await slow
+        await last
+
+    asyncio.run(scenario())
+    servicer.close()
+    assert engine.users == [{"age": 1}, {"age": 3}]
+    assert engine.closed
