@@ -182,7 +182,7 @@ def test_where_no_server_listens_it_is_unavailable(connect):
 def test_waiting_ends_when_the_engine_is_loaded(start_server, on_loop, engine, connect):
     server, address = start_server()
     client = connect(address)
-    with pytest.raises(UnavailableError, match="not ready within 0.05 s"):
+    with pytest.raises(UnavailableError, match=r"not ready within 0\.05 s"):
         client.wait_until_ready(0.05)
     on_loop(server.load(lambda: engine))
     client.wait_until_ready(20)

@@ -22,6 +22,11 @@ def script(text):
     return [sys.executable, "-c", text, FAKE_ENGINE]
 
 
+def start_and_stop(text, **options):
+    with server_process(script(text), **options):
+        pass
+
+
 def test_it_is_ready_inside_the_block_and_gone_after_it():
     with server_process(script(SERVER)) as (process, address):
         with Client(address) as client:
@@ -39,42 +44,35 @@ def test_an_error_in_the_block_ends_the_server_and_passes():
 def test_one_that_ends_before_it_listens_shows_its_last_words():
     words = "import sys; sys.exit('no such bundle')"
     with pytest.raises(ServerError, match="exit code 1\nno such bundle"):
-        with server_process(script(words)):
-            pass
+        start_and_stop(words)
 
 
 def test_one_that_fails_to_load_shows_its_last_words():
     failing = SERVER.replace("lambda: engine", "lambda: 1 / 0")
-    with pytest.raises(ServerError, match="(?s)exit code 1\n.*division by zero"):
-        with server_process(script(failing)):
-            pass
+    with pytest.raises(ServerError, match=r"(?s)exit code 1\n.*division by zero"):
+        start_and_stop(failing)
 
 
 def test_one_that_says_nothing_is_given_up():
     silent = "import threading; threading.Event().wait()"
     with pytest.raises(ServerError, match="does not listen in time"):
-        with server_process(script(silent), start_timeout_s=0.5):
-            pass
+        start_and_stop(silent, start_timeout_s=0.5)
 
 
 def test_one_that_does_not_become_ready_is_given_up():
     loading = SERVER.replace("lambda: engine", "__import__('threading').Event().wait")
-    with pytest.raises(ServerError, match="(is not ready|does not listen) in time"):
-        with server_process(script(loading), start_timeout_s=3.0):
-            pass
+    with pytest.raises(ServerError, match=r"(is not ready|does not listen) in time"):
+        start_and_stop(loading, start_timeout_s=3.0)
 
 
 def test_one_that_ends_with_an_error_code_is_reported():
     failing = SERVER.replace("sys.exit(asyncio.run(", "sys.exit(3 + asyncio.run(")
     with pytest.raises(ServerError, match="exit code 3"):
-        with server_process(script(failing)):
-            pass
+        start_and_stop(failing)
 
 
 def test_one_that_ignores_the_signal_is_killed():
     stubborn = SERVER.replace("sys.exit(asyncio.run(", "(asyncio.run(")
     stubborn += "import threading; threading.Event().wait()\n"
-    with pytest.raises(ServerError, match="goes on 0.5 s after SIGTERM and was killed"):
-        with server_process(script(stubborn), stop_timeout_s=0.5) as (process, _):
-            pass
-    assert process.returncode < 0
+    with pytest.raises(ServerError, match=r"goes on 0\.5 s after SIGTERM and was killed"):
+        start_and_stop(stubborn, stop_timeout_s=0.5)

@@ -1,5 +1,6 @@
 """The command that serves a bundle."""
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -27,4 +28,5 @@ def serve(
         config: Addresses and limits.
         device: Where graphs run.
     """
+    logging.getLogger("fuserank").setLevel(logging.INFO)
     return run(bundle, config, device.value)

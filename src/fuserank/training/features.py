@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["Features", "SideFeatures", "build_features", "fit_schema"]
 
 Array = npt.NDArray[Any]
-TextProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +76,7 @@ def build_features(
     schema: Schema,
     encoder: TextEncoder,
     *,
-    on_progress: TextProgress | None = None,
+    on_progress: Callable[[int], None] | None = None,
 ) -> Features:
     """Encode both tables of a data set.
 
@@ -87,7 +86,7 @@ def build_features(
         dataset: the data set.
         schema: its fitted schema.
         encoder: makes the embeddings of texts; an empty text becomes a row of zeros.
-        on_progress: called with (texts encoded, texts in all).
+        on_progress: called with the number of texts that were done since the last call.
 
     Raises:
         SchemaError: a value of the wrong type, or an encoder of another width.
@@ -133,7 +132,7 @@ def _carried(schema: Schema, side: Side, name: str) -> bool:
 def _encode_texts(
     columns: Mapping[tuple[Side, str], list[str]],
     encoder: TextEncoder,
-    on_progress: TextProgress | None,
+    on_progress: Callable[[int], None] | None,
 ) -> dict[tuple[Side, str], npt.NDArray[np.float32]]:
     """Encode each distinct text once and hand every row its vector."""
     distinct = {text: None for column in columns.values() for text in column if text}

@@ -92,7 +92,7 @@ class Histories:
         """
         found = np.zeros((len(self.counts), vectors.shape[1]))
         for user in np.flatnonzero(self.counts):
-            found[user] = vectors[self.latest(user, length)].sum(axis=0, dtype=np.float64)
+            found[user] = vectors[self.latest(int(user), length)].sum(axis=0, dtype=np.float64)
         return found
 
     def means(self, vectors: npt.NDArray[np.floating], length: int) -> npt.NDArray[np.float32]:

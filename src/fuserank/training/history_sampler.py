@@ -86,7 +86,9 @@ class HistorySampler:
         sample = rng.choice(n_items, min(_SAMPLE, n_items), replace=False)
         likeness = self._of_targets(targets) @ self._vectors[sample].T
         likeness[self._histories.items[targets][:, None] == sample] = -np.inf
-        return self._vectors[sample[likeness.argmax(axis=1)]]
+        nearest: Vectors = self._vectors[sample[likeness.argmax(axis=1)]]
+        return nearest
 
     def _of_targets(self, targets: Rows) -> Vectors:
-        return self._vectors[self._histories.items[targets]]
+        vectors: Vectors = self._vectors[self._histories.items[targets]]
+        return vectors

@@ -123,7 +123,8 @@ def recall_at_k(top: npt.NDArray[np.int64], relevant: Bools) -> Doubles:
         top: (n_users, k) item rows, −1 for none.
         relevant: (n_users, n_items), one or more in each row.
     """
-    return _hits(top, relevant).sum(axis=1) / relevant.sum(axis=1)
+    found: Doubles = _hits(top, relevant).sum(axis=1) / relevant.sum(axis=1)
+    return found
 
 
 def ndcg(top: npt.NDArray[np.int64], relevant: Bools) -> Doubles:

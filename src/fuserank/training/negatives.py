@@ -16,7 +16,22 @@ class Unseen:
     j counts the s_i with s_i − i ≤ r: one binary search a draw, and no draw is rejected.
     """
 
-    def __init__(self, user: Rows, item: Rows, *, n_users: int, n_items: int) -> None:
+    def __init__(
+        self,
+        user: npt.NDArray[np.integer],
+        item: npt.NDArray[np.integer],
+        *,
+        n_users: int,
+        n_items: int,
+    ) -> None:
+        """Index the pairs.
+
+        Args:
+            user: (n,) user rows.
+            item: (n,) item rows, of the same pairs.
+            n_users: users in all.
+            n_items: items in all.
+        """
         pairs = np.unique(user.astype(np.int64) * n_items + item)
         owner = pairs // n_items
         self._first = np.searchsorted(owner, np.arange(n_users + 1))
@@ -30,4 +45,5 @@ class Unseen:
         available = np.maximum(self.counts[users], 1)[:, None]
         rank = rng.integers(0, available, size=(len(users), n))
         found = np.searchsorted(self._gaps, users[:, None] * self._n_items + rank, side="right")
-        return np.minimum(rank + found - self._first[users][:, None], self._n_items - 1)
+        rows: Rows = rank + found - self._first[users][:, None]
+        return np.minimum(rows, self._n_items - 1)

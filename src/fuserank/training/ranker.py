@@ -89,12 +89,10 @@ def _tower(name: str, fields: tuple[FittedField, ...], dim: int) -> keras.Model:
 
 def _inputs(specs: Sequence[TensorSpec], *, any_length: bool = False) -> dict[str, Any]:
     """Return a graph input for each spec; `any_length` frees the length of histories."""
-    shapes = {spec.name: list(spec.shape[1:]) for spec in specs}
-    if any_length:
-        for shape in shapes.values():
-            if len(shape) == 2:
-                shape[0] = None
-    return {
-        spec.name: keras.Input(shapes[spec.name], dtype=spec.dtype, name=spec.name)
-        for spec in specs
-    }
+    inputs = {}
+    for spec in specs:
+        shape: list[int | str | None] = list(spec.shape[1:])
+        if any_length and len(shape) == 2:
+            shape[0] = None
+        inputs[spec.name] = keras.Input(shape, dtype=spec.dtype, name=spec.name)
+    return inputs
