@@ -22,11 +22,11 @@ $(VENV)/.python:
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.python pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --progress-bar on -c constraints.txt -e '.[demo]'
+	$(BIN)/pip install --progress-bar on -c constraints.txt -e '.[demo]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	$(BIN)/pip install --quiet --progress-bar on -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --progress-bar on -c constraints.txt -e '.[dev]'
 	@touch $@
 
 setup: $(VENV)/.dev  ## the environment with every extra

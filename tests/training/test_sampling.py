@@ -46,9 +46,9 @@ def test_an_epoch_holds_every_positive_once_with_its_negatives(batches, features
 
 
 def test_labels_and_weights_say_what_each_candidate_is(batches):
-    for batch in batches(dislike_weight=0.5):
+    for batch in batches(dislike_weight=0.5, negative_weight=0.25):
         assert batch.labels.tolist() == [[1] + [0] * 5] * len(batch.labels)
-        assert batch.weights.tolist() == [[1, 0.5, 1, 1, 1, 1]] * len(batch.weights)
+        assert batch.weights.tolist() == [[1, 0.5, *[0.25] * 4]] * len(batch.weights)
 
 
 def test_a_user_without_dislikes_or_without_unseen_items_has_no_such_candidate(
@@ -124,7 +124,7 @@ def test_a_visitors_history_is_one_other_item_like_the_target(batches, features,
         distances = np.linalg.norm(vectors - said[:, None], axis=2)
         assert (distances.min(axis=1) == 0).all()
         assert (distances.argmin(axis=1) != targets).all()
-        assert (distances.argmin(axis=1) % 3 == targets % 3).mean() > 0.9  # of the same genre
+        assert (distances.argmin(axis=1) % 3 == targets % 3).mean() > 0.6  # of one genre in three
 
 
 def test_hiding_leaves_the_features_as_they_are(batches, features):

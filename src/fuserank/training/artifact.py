@@ -11,7 +11,7 @@ from zipfile import BadZipFile
 import msgspec
 
 from fuserank.bundle.atomic import write_directory
-from fuserank.errors import DataError, FuserankError
+from fuserank.errors import ConfigError, DataError, FuserankError
 from fuserank.schema import Schema, Side
 from fuserank.training.evaluate import Report
 from fuserank.training.ranker import Ranker
@@ -108,7 +108,7 @@ class _Origin:
 def _read_origin(path: Path) -> _Origin:
     try:
         return msgspec.json.decode(path.read_bytes(), type=_Origin)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ConfigError) as error:
         raise DataError(f"{path}: expected a training configuration, found: {error}") from error
 
 

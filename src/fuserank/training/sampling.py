@@ -105,6 +105,7 @@ class Sampler:
         users = self._owner[events]
         disliked, has_disliked = self._dislikes.draw(users, rng)
         negatives = self._unseen.draw(users, self._config.negatives, rng)
+        has_unseen = self._unseen.counts[users] > 0
         items = np.column_stack([self.likes.items[events], disliked, negatives])
         distinct, candidates = np.unique(items, return_inverse=True)
 
@@ -112,7 +113,7 @@ class Sampler:
         labels[:, 0] = 1
         weights = np.ones(items.shape, dtype=np.float32)
         weights[:, 1] = has_disliked * self._config.dislike_weight
-        weights[:, 2:] = (self._unseen.counts[users] > 0)[:, None]
+        weights[:, 2:] = (has_unseen * self._config.negative_weight)[:, None]
         return Batch(
             users=self._user_inputs(events, users, rng),
             items=self._inputs(Side.ITEM, self._features.items, distinct, rng),

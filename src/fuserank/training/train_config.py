@@ -29,8 +29,10 @@ class TrainConfig:
         epochs: passes over the positives at most.
         batch_size: positives a step.
         negatives: items the user has not interacted with, drawn for each positive.
-        dislike_weight: weight of an observed negative (a rating below the data set's threshold)
-            where one sampled negative weighs 1.
+        negative_weight: weight of a drawn item in the loss, where the positive weighs 1; less
+            than 1 brings probabilities nearer to those of items that users chose to rate.
+        dislike_weight: weight of an observed negative, a rating below the data set's threshold;
+            one is drawn for each positive.
         id_dropout: share of ids, on both sides, that training hides, so that texts and
             attributes learn to carry those never seen.
         cold_dropout: share of users of whom training hides everything but the history.
@@ -49,11 +51,12 @@ class TrainConfig:
     learning_rate: float = 0.01
     mse_weight: float = 0.1
     mse_on: MseOn = "probability"
-    weight_decay: float = 0.0
+    weight_decay: float = 0.01
     epochs: int = 30
     batch_size: int = 1024
     negatives: int = 16
-    dislike_weight: float = 1.0
+    negative_weight: float = 0.25
+    dislike_weight: float = 0.1
     id_dropout: float = 0.1
     cold_dropout: float = 0.2
     short_history: float = 0.2
@@ -69,7 +72,7 @@ class TrainConfig:
         for name in ("dim", "hidden", "epochs", "batch_size", "negatives", "patience"):
             self._check(name, "a whole number from 1", getattr(self, name) >= 1)
         self._check("learning_rate", "a number above 0", self.learning_rate > 0)
-        for name in ("mse_weight", "weight_decay", "dislike_weight", "seed"):
+        for name in ("mse_weight", "weight_decay", "negative_weight", "dislike_weight", "seed"):
             self._check(name, "0 or more", getattr(self, name) >= 0)
         for name in ("id_dropout", "cold_dropout", "short_history", "visitors"):
             self._check(name, "a share from 0 to 1", 0 <= getattr(self, name) <= 1)
