@@ -29,15 +29,17 @@ def test_all_systems_run_through_both_scenarios(workload):
         ("in-process", "Poisson"),
         ("naive", "single stream"),
         ("naive", "Poisson"),
+        ("naive tiled", "single stream"),
+        ("naive tiled", "Poisson"),
     ]
-    assert steps == [1, 1]
+    assert steps == [1, 1, 1]
     assert (report.n_items, report.k, report.threads) == (2_000, 5, 1)
     assert report.state_bytes == 2_000 * (64 + 1) * 4
     for row in report.results:
         assert row.summary.count == 8
         assert row.summary.failed == 0
         assert row.floor_ratio == pytest.approx(row.summary.p50_ms / report.floor_ms)
-    naive_ms = {row.scenario: row.summary.p50_ms for row in report.results[2:]}
+    naive_ms = {row.scenario: row.summary.p50_ms for row in report.results[2:4]}
     for row in report.results:  # one rate was set, so that open loops compare as well
         assert row.naive_ratio == pytest.approx(naive_ms[row.scenario] / row.summary.p50_ms)
 

@@ -27,9 +27,10 @@ def bundle(tmp_path_factory):
     return Bundle.open(path)
 
 
+@pytest.mark.parametrize("tile", [None, 128])
 @pytest.mark.parametrize("k", [1, 10, 100])
-def test_engine_returns_what_the_naive_full_graph_returns(bundle, k):
-    naive = NaiveFullGraph(bundle, ITEMS.all())
+def test_engine_returns_what_the_naive_full_graph_returns(bundle, k, tile):
+    naive = NaiveFullGraph(bundle, ITEMS.all(), tile=tile)
     with load(bundle.path, "cpu", threads=1) as engine:
         for request in synthetic_requests(5, ITEMS):
             ours = asyncio.run(InProcess(engine).recommend(request, k))

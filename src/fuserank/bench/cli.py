@@ -83,7 +83,7 @@ def _measure_synthetic(n_items: int, config: BenchConfig) -> "Report":
 def _measure(workload: "Workload", config: BenchConfig) -> "Report":
     from fuserank.bench.suite import run_bench
 
-    systems = 1 + config.grpc + (workload.item_inputs is not None)
+    systems = 1 + config.grpc + 2 * (workload.item_inputs is not None)
     with console.progress("measuring systems", systems) as advance:
         command = shlex.join(["fuserank", *sys.argv[1:]])
         return run_bench(workload, config, command=command, on_progress=advance)

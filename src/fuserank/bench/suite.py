@@ -10,7 +10,7 @@ from fuserank.bench.limits import read_floor_ms
 from fuserank.bench.report import Report, Result, installed_versions, this_machine
 from fuserank.bench.scenarios import poisson, poisson_arrivals, single_stream
 from fuserank.bench.stats import Summary, summarise
-from fuserank.bench.systems import Grpc, InProcess, NaiveFullGraph, System
+from fuserank.bench.systems import NAIVE, TILE, Grpc, InProcess, NaiveFullGraph, System
 from fuserank.bench.workloads import Workload
 from fuserank.bundle import Bundle
 from fuserank.engine.catalogue import Catalogue
@@ -69,9 +69,10 @@ def run_bench(
             measured += asyncio.run(_measure_server(address, workload, config))
         step(1)
     if workload.item_inputs is not None:
-        naive = NaiveFullGraph(bundle, workload.item_inputs, device, threads=threads)
-        measured += asyncio.run(_measure(naive, workload, config))
-        step(1)
+        for tile in (None, TILE):
+            naive = NaiveFullGraph(bundle, workload.item_inputs, device, threads=threads, tile=tile)
+            measured += asyncio.run(_measure(naive, workload, config))
+            step(1)
     floor_ms = statistics.median(floor)
     return Report(
         workload=workload.name,
@@ -114,9 +115,7 @@ def _compare(measured: list[_Measured], floor_ms: float) -> list[Result]:
     Two systems in an open loop compare at one rate only, and each has its own unless one is set.
     """
     naive_ms = {
-        (m.scenario, m.offered_per_s): m.summary.p50_ms
-        for m in measured
-        if m.system == NaiveFullGraph.name
+        (m.scenario, m.offered_per_s): m.summary.p50_ms for m in measured if m.system == NAIVE
     }
     results = []
     for m in measured:

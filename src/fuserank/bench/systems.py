@@ -18,12 +18,14 @@ from fuserank.engine.stored_users import StoredUsers
 from fuserank.engine.user_inputs import UserInputs
 from fuserank.server.client import AsyncClient
 
-__all__ = ["Grpc", "InProcess", "NaiveFullGraph", "System"]
+__all__ = ["NAIVE", "NAIVE_TILED", "TILE", "Grpc", "InProcess", "NaiveFullGraph", "System"]
 
 Array = npt.NDArray[Any]
 
+NAIVE, NAIVE_TILED = "naive", "naive tiled"
+
 TILE = 8192
-"""Pairs that the naive way scores at once."""
+"""Pairs a run of the tiled naive way."""
 
 
 class System(Protocol):
@@ -82,11 +84,10 @@ class Grpc:
 class NaiveFullGraph:
     """The same ranker without factorisation: its full graph over all pairs, then a top-k.
 
-    The pairs are scored in tiles by ONNX Runtime, which runs as it does in the engine and with
-    as many threads; the user's inputs are repeated once a request, the items' lie in memory.
+    ONNX Runtime runs as it does in the engine and with as many threads; the user's inputs are
+    repeated once a request, the items' lie in memory. ``naive`` gives it all pairs in one run, as
+    one would at first; ``naive tiled`` gives it tiles whose intermediate values stay in the cache.
     """
-
-    name = "naive"
 
     def __init__(
         self,
@@ -95,6 +96,7 @@ class NaiveFullGraph:
         device: Device = Device.CPU,
         *,
         threads: int = 1,
+        tile: int | None = None,
     ) -> None:
         """Load the full graph of a bundle.
 
@@ -103,7 +105,10 @@ class NaiveFullGraph:
             item_inputs: by graph input, (n_items, …), in catalogue order.
             device: `CPU` or `CUDA`, as `resolve_device` returned it.
             threads: threads of ONNX Runtime.
+            tile: pairs a run; None runs all at once.
         """
+        self.name = NAIVE if tile is None else NAIVE_TILED
+        self._tile = tile
         self._full = GraphSession(bundle.file(layout.GRAPHS["full"]), device, threads=threads)
         self._item_inputs = dict(item_inputs)
         self._catalogue = Catalogue(bundle)
@@ -134,10 +139,10 @@ class NaiveFullGraph:
         """Return (n_items,) scores of every item for one user."""
         n_items = len(self._catalogue)
         scores = np.empty(n_items, dtype=np.float32)
-        tile = min(TILE, n_items)
+        tile = max(1, min(self._tile or n_items, n_items))
         repeated = {name: np.repeat(array, tile, axis=0) for name, array in user.items()}
-        for first in range(0, n_items, TILE):
-            rows = slice(first, min(first + TILE, n_items))
+        for first in range(0, n_items, tile):
+            rows = slice(first, min(first + tile, n_items))
             size = rows.stop - first
             feeds = {name: array[:size] for name, array in repeated.items()}
             feeds |= {name: array[rows] for name, array in self._item_inputs.items()}
