@@ -65,8 +65,15 @@ proto-check: $(VENV)/.dev  ## compare the committed gRPC code with the protos
 	diff -ru --exclude=__init__.py --exclude=__pycache__ $(PB) "$$fresh" || \
 	{ echo "$(PB) is not what $(PROTOS) generates: run 'make proto' and commit the result" >&2; exit 1; }
 
-bench: $(VENV)/.dev  ## latency against the naive graph and the floor
-	$(BIN)/fuserank bench
+RESULTS := src/fuserank/bench/results
+CACHE   := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/fuserank
+
+bench: $(VENV)/.dev demo  ## latency against the naive graph and the floor
+	$(BIN)/fuserank bench --synthetic-items 1000000 --out $(RESULTS)/synthetic-1000000.json
+	cd $(CACHE) && $(abspath $(BIN))/fuserank bench demo/movielens.bundle \
+	  --dataset movielens-100k/dataset.toml --out movielens-100k.json
+	mv $(CACHE)/movielens-100k.json $(RESULTS)/
+	$(BIN)/python -m fuserank.bench.readme
 
 clean:  ## remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
