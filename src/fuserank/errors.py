@@ -14,8 +14,7 @@
     ├── ProviderError             the execution provider asked for is not there
     ├── ExportError               a model cannot be exported
     │   ├── FactorisationError    a graph cannot be split into user, item and joint parts
-    │   ├── ParityError           an exported graph does not score as its reference does
-    │   └── GateError             an optimized model misses its quality budget
+    │   └── ParityError           an exported graph does not score as its reference does
     └── ServerError               the server cannot start, or a call to it failed
         └── UnavailableError      no server answers, or it is not ready
 
@@ -32,7 +31,6 @@ __all__ = [
     "FactorisationError",
     "FetchError",
     "FuserankError",
-    "GateError",
     "ParityError",
     "ProviderError",
     "RequestError",
@@ -110,10 +108,6 @@ class FactorisationError(ExportError):
 
 class ParityError(ExportError):
     """An exported graph does not score as its reference does."""
-
-
-class GateError(ExportError):
-    """An optimized model misses its quality budget."""
 
 
 class ServerError(FuserankError):

@@ -13,9 +13,12 @@ from fuserank.engine.encoder import TextEncoder
 from fuserank.engine.engine import load
 from fuserank.engine.stored_users import StoredUsers
 from fuserank.engine.user_inputs import UserInputs
+from fuserank.errors import SpaceMismatchError
 from fuserank.export.encoder import EncoderExportConfig, export_encoder
+from fuserank.export.pipeline import export_bundle
 from fuserank.export.verify import pair_scores
 from fuserank.schema import Side
+from fuserank.training.artifact import TrainedRun
 from fuserank.training.dataset import load_dataset
 from fuserank.training.features import build_features
 
@@ -82,3 +85,12 @@ def test_encoder_parity_on_every_item_text(opened, dataset_path, tmp_path):
     assert np.abs(fp32 - reference).max() <= 1e-5
     int8 = TextEncoder.load(opened.file(layout.ENCODER)).encode(texts).vectors
     assert float((int8 * fp32).sum(axis=1).mean()) >= 0.99
+
+
+def test_a_ranker_is_not_joined_with_another_encoder(cache, dataset_path, tmp_path):
+    encoder = tmp_path / "other"
+    export_encoder(get_model_path(), encoder, EncoderExportConfig(precision="int8", max_tokens=64))
+    run = TrainedRun.load(cache / "demo" / "run-perceptron")
+    with pytest.raises(SpaceMismatchError, match="train again"):
+        export_bundle(run, load_dataset(dataset_path), encoder, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()

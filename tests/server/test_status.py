@@ -23,7 +23,6 @@ EXPECTED = {
     "ExportError": (Code.INTERNAL, errors.ServerError),
     "FactorisationError": (Code.INTERNAL, errors.ServerError),
     "ParityError": (Code.INTERNAL, errors.ServerError),
-    "GateError": (Code.INTERNAL, errors.ServerError),
     "ServerError": (Code.INTERNAL, errors.ServerError),
     "UnavailableError": (Code.UNAVAILABLE, errors.UnavailableError),
 }

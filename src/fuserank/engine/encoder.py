@@ -24,9 +24,14 @@ from fuserank.engine.providers import Device
 from fuserank.engine.results import Embeddings, Timings
 from fuserank.engine.session import GraphSession
 from fuserank.engine.vector_cache import CacheInfo, VectorCache
-from fuserank.errors import BundleFormatError, BundleIntegrityError, RequestError
+from fuserank.errors import (
+    BundleFormatError,
+    BundleIntegrityError,
+    RequestError,
+    SpaceMismatchError,
+)
 
-__all__ = ["TextEncoder"]
+__all__ = ["TextEncoder", "check_space"]
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -204,6 +209,19 @@ class TextEncoder:
                 f"{path}: found embeddings of width {width}, expected {self.dim} as "
                 f"{CONFIG_FILE} says; export the encoder again"
             )
+
+
+def check_space(found: str, expected: str, where: str) -> None:
+    """Refuse text embeddings of another space than a ranker was made for.
+
+    Raises:
+        SpaceMismatchError: the fingerprints differ.
+    """
+    if found != expected:
+        raise SpaceMismatchError(
+            f"{where}: found an encoder of space {found[:19]}…, expected {expected[:19]}…, which "
+            "the ranker was trained with; use that encoder, or train again with this one"
+        )
 
 
 def _batches(lengths: list[int]) -> Iterator[npt.NDArray[np.intp]]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from fuserank.bundle import Bundle, ScorerKind, layout
 from fuserank.engine.catalogue import Catalogue
-from fuserank.engine.encoder import TextEncoder
+from fuserank.engine.encoder import TextEncoder, check_space
 from fuserank.engine.providers import Device, resolve_device
 from fuserank.engine.results import (
     BundleInfo,
@@ -87,7 +87,9 @@ class Engine:
         self._users = StoredUsers(bundle)
         self._encoder: TextEncoder | None = None
         if manifest.encoder is not None:
-            self._encoder = TextEncoder.load(bundle.file(layout.ENCODER), device, threads=threads)
+            directory = bundle.file(layout.ENCODER)
+            self._encoder = TextEncoder.load(directory, device, threads=threads)
+            check_space(self._encoder.space, manifest.encoder.space, str(directory))
         # The user graph is small: handing parts of it to other threads costs more than it saves.
         self._user_graph = GraphSession(bundle.file(layout.GRAPHS["user"]), device, threads=1)
         self._scorer = _make_scorer(bundle, self._catalogue, device, threads)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fuserank.bundle import Ragged
-from fuserank.engine.encoder import TextEncoder
+from fuserank.engine.encoder import TextEncoder, check_space
 from fuserank.errors import ExportError
 from fuserank.export.assemble import Assembled, ItemTable, Ranker, UserTable, assemble
 from fuserank.export.interaction import export_interaction
@@ -44,12 +44,17 @@ def export_bundle(
         on_progress: called with the number of items precomputed since the last call.
 
     Raises:
-        ExportError: the data or the encoder is not what the ranker was trained with, or its
-            graph cannot be converted or factorised.
+        ExportError: the data is not what the ranker was trained on, or its graph cannot be
+            converted or factorised.
+        SpaceMismatchError: the encoder is not the one that it was trained with.
     """
     texts = TextEncoder.load(encoder)
-    _check("data set", dataset.fingerprint, run.dataset_fingerprint)
-    _check("encoder", texts.space, run.encoder_space)
+    if dataset.fingerprint != run.dataset_fingerprint:
+        raise ExportError(
+            f"data set {dataset.name!r}: found fingerprint {dataset.fingerprint[:12]}…, expected "
+            f"{run.dataset_fingerprint[:12]}…, which the ranker was trained on; train again"
+        )
+    check_space(texts.space, run.encoder_space, str(encoder))
     features = build_features(dataset, run.schema, texts)
     specs = run.schema.specs(Side.USER, Side.CONTEXT, Side.ITEM)
     ranker = Ranker(
@@ -68,14 +73,6 @@ def export_bundle(
         encoder=encoder,
         on_progress=on_progress,
     )
-
-
-def _check(what: str, found: str, expected: str) -> None:
-    if found != expected:
-        raise ExportError(
-            f"{what}: found {found}, expected {expected}, which the ranker was trained with; "
-            "train again, or export with what it was trained with"
-        )
 
 
 def _items(dataset: Dataset, run: TrainedRun, features: Features) -> ItemTable:
