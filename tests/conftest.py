@@ -1,5 +1,6 @@
 """Hand-made ONNX graphs and small real bundles."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ from onnx import helper, numpy_helper
 from fuserank.bundle import Ragged
 from fuserank.export.assemble import ItemTable, Ranker, UserTable, assemble
 from fuserank.schema import Field, Kind, Schema, Side
+
+# sentence-transformers would import TensorFlow, whose Keras 3 its transformers do not support.
+os.environ.setdefault("USE_TF", "0")
 
 BuildGraph = Callable[..., onnx.ModelProto]
 
