@@ -246,9 +246,9 @@ def test_the_parts_score_as_the_whole(rankers, name, kind, work):
 @pytest.mark.parametrize(
     ("name", "note"),
     [
-        ("nonlinear product", "'t': mixed inside a sum, and not a product"),
-        ("distance", "the sides mix in Neg ('logit'), which is no weighted sum over a state"),
-        ("products in a perceptron", "mixed inside the activation, and not a sum"),
+        ("nonlinear product", "the sides mix in Tanh ('t')"),
+        ("distance", "the sides mix in Abs ('a')"),
+        ("products in a perceptron", "'p': a product of both sides, not a sum"),
         ("linear", "no value mixes the sides"),
     ],
 )

@@ -12,10 +12,11 @@ from onnx_ir.passes import common
 
 from fuserank.bundle import ScorerInfo, ScorerKind
 from fuserank.errors import FactorisationError
-from fuserank.export.lower import Lowered, NotLowered, lower
-from fuserank.export.partition import cut, fused_joint, generic_joint, place_states
+from fuserank.export.lower import NotLowered, lower
+from fuserank.export.partition import border, cut, fused_joint, generic_joint, place_states
 from fuserank.export.passes import SplitConcatMatMul
 from fuserank.export.sides import Colours
+from fuserank.export.tensors import Workshop
 from fuserank.schema import Side
 
 __all__ = ["Factorised", "factorise"]
@@ -64,12 +65,19 @@ def factorise(full: onnx.ModelProto, sides: Mapping[str, Side]) -> Factorised:
         common.ShapeInferencePass()(model)
     (logit,) = model.graph.outputs
     colours = Colours(model.graph, sides)
+    precomputed = tuple(
+        str(value.name) for value in border(model.graph, colours, logit) if colours.is_item(value)
+    )
+    trial = model.clone()  # an attempt that fails leaves nodes behind
+    (logit_of_trial,) = trial.graph.outputs
+    workshop = Workshop(trial.graph)
     try:
-        lowered = lower(logit, colours)
+        lowered = lower(logit_of_trial, Colours(trial.graph, sides), workshop)
     except NotLowered as reason:
         return _generic(model, colours, logit, (full_work, tuple(rewrites), str(reason)))
+    model = trial
     rewrites.append(f"lower-{lowered.kind.value}")
-    place_states(model.graph, logit, lowered)
+    place_states(model.graph, logit_of_trial, lowered, workshop)
     outputs = {str(value.name): value for value in model.graph.outputs}
     colours = Colours(model.graph, sides)
     parts = {
@@ -87,7 +95,7 @@ def factorise(full: onnx.ModelProto, sides: Mapping[str, Side]) -> Factorised:
             full_multiply_adds=full_work,
             joint_multiply_adds=lowered.width,
             rewrites=tuple(rewrites),
-            precomputed=_names(lowered),
+            precomputed=precomputed,
         ),
     )
 
@@ -156,6 +164,8 @@ def _finish(model: ir.Model) -> onnx.ModelProto:
         if value.shape is not None and str(value.name).partition(".")[0] in list(Side):
             value.shape = ir.Shape(["batch", *value.shape[1:]])
     proto = ir.to_proto(model)
+    # Extraction keeps no order of its own; the same ranker must give the same bytes.
+    proto.graph.initializer.sort(key=lambda tensor: tensor.name)
     onnx.checker.check_model(proto)
     return proto
 
@@ -173,8 +183,3 @@ def _multiply_adds(graph: ir.Graph) -> int:
         inner = [d for d in (rows or [])[1:-1] if isinstance(d, int)]
         total += int(np.prod([*inner, *(d for d in weight if isinstance(d, int))]))
     return total
-
-
-def _names(lowered: Lowered) -> tuple[str, ...]:
-    values = [part for term in lowered.item_state for part in term if isinstance(part, ir.Value)]
-    return tuple(str(value.name) for value in (*values, *lowered.item_constants))

@@ -8,42 +8,43 @@ import onnx_ir as ir
 
 from fuserank.export.lower import Lowered
 from fuserank.export.sides import Colours
+from fuserank.export.tensors import Workshop
 from fuserank.schema import Side
 
-__all__ = ["cut", "fused_joint", "generic_joint", "place_states"]
+__all__ = ["border", "cut", "fused_joint", "generic_joint", "place_states"]
 
 Matrix = npt.NDArray[np.float32]
 _FLOAT = ir.DataType.FLOAT
 _SIDES = (Side.USER, Side.ITEM)
 
 
-def place_states(graph: ir.Graph, logit: ir.Value, lowered: Lowered) -> None:
+def place_states(graph: ir.Graph, logit: ir.Value, lowered: Lowered, workshop: Workshop) -> None:
     """Append the nodes that make a scorer's states: ``user_state``, ``user_constant``, ….
 
     States are (batch, width) float32, constants (batch,) float32.
     """
-    is_dot = lowered.weights is None
-    combine = "Mul" if is_dot else "Add"
-    for side in _SIDES:
-        user = side is Side.USER
-        terms = lowered.user_state if user else lowered.item_state
-        tape = ir.tape.Tape()
-        parts = [_chain(graph, tape, combine, f"{side}_part_{i}", t) for i, t in enumerate(terms)]
-        state = tape.op("Concat", parts, {"axis": 1}) if len(parts) > 1 else parts[0]
-        state = tape.op("Identity", [state])
-        constants = lowered.user_constants if user else lowered.item_constants
-        bias = _initializer(
-            graph, f"{side}_bias", np.array([lowered.bias if user else 0.0], dtype=np.float32)
-        )
-        batch = tape.op("Shape", [state], {"start": 0, "end": 1})
-        total = tape.op("Expand", [bias, batch])
-        flat = _initializer(graph, f"{side}_flat", np.array([-1], dtype=np.int64))
+    sides = (
+        (Side.USER, lowered.user_states, lowered.user_constants, lowered.bias),
+        (Side.ITEM, lowered.item_states, lowered.item_constants, 0.0),
+    )
+    placed = []
+    for side, states, constants, bias in sides:
+        state = workshop.concat(states, 0)
+        total = workshop.repeat(workshop.constant([bias]), state)
         for constant in constants:
-            total = tape.op("Add", [total, tape.op("Reshape", [constant, flat])])
-        _finish(state, f"{side}_state", ["batch", lowered.width])
-        _finish(total, f"{side}_constant", ["batch"])
-        graph.extend(tape.nodes)
-        graph.outputs.extend([state, total])
+            total = workshop.add(total, constant)
+        total = workshop.reshape(total, ())
+        placed += [(f"{side}_state", state), (f"{side}_constant", total)]
+    tape = ir.tape.Tape()
+    values = []
+    for name, tensor in placed:
+        # A state may be a value that the graph already had, even an input: give it its own name.
+        value = tape.op("Identity", [workshop.materialise(tensor)])
+        _finish(value, name, ["batch", *tensor.shape])
+        values.append(value)
+    workshop.finish()
+    graph.extend(tape.nodes)
+    graph.outputs.extend(values)
     graph.outputs.remove(logit)
 
 
@@ -100,9 +101,9 @@ def generic_joint(
         The user values and the item values that the joint part reads, and the joint part itself,
         which repeats both over all pairs: (users, …) and (items, …) to (users, items).
     """
-    border = _border(model.graph, colours, logit)
-    users = [value for value in border if colours.is_user(value)]
-    items = [value for value in border if colours.is_item(value)]
+    edge = border(model.graph, colours, logit)
+    users = [value for value in edge if colours.is_user(value)]
+    items = [value for value in edge if colours.is_item(value)]
     graph = ir.convenience.extract(model.graph, [*users, *items], [logit])
     graph.name = "joint"
     states = graph.inputs[:]
@@ -132,7 +133,7 @@ def generic_joint(
     return users, items, _model(model, graph)
 
 
-def _border(graph: ir.Graph, colours: Colours, logit: ir.Value) -> list[ir.Value]:
+def border(graph: ir.Graph, colours: Colours, logit: ir.Value) -> list[ir.Value]:
     """Return the one-sided values that the joint part reads.
 
     A shape has no row for each user or item that could be kept as a state, and in the joint part
@@ -143,20 +144,20 @@ def _border(graph: ir.Graph, colours: Colours, logit: ir.Value) -> list[ir.Value
         sources = [v for v in node.inputs if v is not None and not colours.is_constant(v)]
         if node.op_type == "Shape" or (sources and shapes.issuperset(sources)):
             shapes.update(node.outputs)
-    border: dict[ir.Value, None] = {}
+    edge: dict[ir.Value, None] = {}
     met = {logit}
     pending = [logit]
     while pending:
         value = pending.pop()
         producer = value.producer()
         if producer is None or not (colours.is_mixed(value) or value in shapes):
-            border[value] = None
+            edge[value] = None
             continue
         for source in producer.inputs:
             if source is not None and source not in met and not colours.is_constant(source):
                 met.add(source)
                 pending.append(source)
-    return list(border)
+    return list(edge)
 
 
 def _repeat(graph: ir.Graph, tape: ir.tape.Tape, state: ir.Value, repeats: ir.Value) -> ir.Value:
@@ -168,24 +169,6 @@ def _repeat(graph: ir.Graph, tape: ir.tape.Tape, state: ir.Value, repeats: ir.Va
     spread = tape.op("Expand", [tape.op("Unsqueeze", [state, axes]), wide])
     flat = _initializer(graph, f"{state.name}_flat", np.array([-1], dtype=np.int64))
     return tape.op("Reshape", [spread, tape.op("Concat", [flat, tail], {"axis": 0})])
-
-
-def _chain(
-    graph: ir.Graph,
-    tape: ir.tape.Tape,
-    combine: str,
-    name: str,
-    parts: Sequence[ir.Value | Matrix],
-) -> ir.Value:
-    """Combine values and constants from left to right."""
-    total: ir.Value | None = None
-    for index, part in enumerate(parts):
-        value = part
-        if not isinstance(value, ir.Value):
-            value = _initializer(graph, f"{name}_constant_{index}", np.asarray(part))
-        total = value if total is None else tape.op(combine, [total, value])
-    assert total is not None  # a mixed term has a part of each side
-    return total
 
 
 def _finish(value: ir.Value, name: str, shape: list[int | str]) -> None:
