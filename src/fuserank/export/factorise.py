@@ -14,7 +14,12 @@ from fuserank.bundle import ScorerInfo, ScorerKind
 from fuserank.errors import FactorisationError
 from fuserank.export.lower import NotLowered, lower
 from fuserank.export.partition import border, cut, fused_joint, generic_joint, place_states
-from fuserank.export.passes import SplitConcatMatMul
+from fuserank.export.passes import (
+    DecomposeGemm,
+    FoldBatchNorm,
+    SplitConcatMatMul,
+    SquareAsProduct,
+)
 from fuserank.export.sides import Colours
 from fuserank.export.tensors import Workshop
 from fuserank.schema import Side
@@ -58,11 +63,17 @@ def factorise(full: onnx.ModelProto, sides: Mapping[str, Side]) -> Factorised:
     model = _prepare(model)
     (logit,) = model.graph.outputs
     full_work = _multiply_adds(model.graph)
-    split = SplitConcatMatMul(sides)
+    passes = {
+        "decompose-gemm": DecomposeGemm(),
+        "fold-batch-norm": FoldBatchNorm(),
+        "square-as-product": SquareAsProduct(),
+        "split-concat-matmul": SplitConcatMatMul(sides),
+    }
     rewrites = []
-    if split(model).modified:
-        rewrites.append("split-concat-matmul")
-        common.ShapeInferencePass()(model)
+    for name, rewrite in passes.items():
+        if rewrite(model).modified:
+            rewrites.append(name)
+            common.ShapeInferencePass()(model)
     (logit,) = model.graph.outputs
     colours = Colours(model.graph, sides)
     precomputed = tuple(

@@ -44,6 +44,9 @@ class Workshop:
         self._graph = graph
         self._tape = ir.tape.Tape()
         self._count = 0
+        # What is built twice is built once: equal parts can then be recognised.
+        self._made: dict[object, Tensor] = {}
+        self._initializers: dict[object, ir.Value] = {}
 
     def constant(self, array: npt.ArrayLike) -> Tensor:
         """Make a constant."""
@@ -171,11 +174,17 @@ class Workshop:
         shape: Shape,
         attributes: dict[str, int | list[int]] | None = None,
     ) -> Tensor:
+        key = (op, tuple(inputs), str(attributes))
+        known = self._made.get(key)
+        if known is not None:
+            return known
         value = self._tape.op(op, inputs, attributes or {})
         value.name = self._name(op)
         value.type = ir.TensorType(ir.DataType.FLOAT)
         value.shape = ir.Shape(["batch", *shape])
-        return Tensor(shape=shape, side=side, value=value)
+        made = Tensor(shape=shape, side=side, value=value)
+        self._made[key] = made
+        return made
 
     def _weights(self, array: Matrix) -> ir.Value:
         return self._initializer(np.ascontiguousarray(array, dtype=np.float32))
@@ -184,9 +193,13 @@ class Workshop:
         return self._initializer(np.array(numbers, dtype=np.int64))
 
     def _initializer(self, array: npt.NDArray[np.generic]) -> ir.Value:
+        key = (str(array.dtype), array.shape, array.tobytes())
+        if key in self._initializers:
+            return self._initializers[key]
         name = self._name("constant")
         value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
         self._graph.register_initializer(value)
+        self._initializers[key] = value
         return value
 
     def _name(self, what: str) -> str:

@@ -1,5 +1,8 @@
 """Graph rewrites, one a file: each states what it needs, what it does and what it leaves alone."""
 
+from fuserank.export.passes.decompose_gemm import DecomposeGemm
+from fuserank.export.passes.fold_batch_norm import FoldBatchNorm
 from fuserank.export.passes.split_concat_matmul import SplitConcatMatMul
+from fuserank.export.passes.square_as_product import SquareAsProduct
 
-__all__ = ["SplitConcatMatMul"]
+__all__ = ["DecomposeGemm", "FoldBatchNorm", "SplitConcatMatMul", "SquareAsProduct"]
