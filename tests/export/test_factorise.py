@@ -9,7 +9,7 @@ from onnx import numpy_helper
 
 from fuserank.bundle import ScorerKind
 from fuserank.errors import FactorisationError, ParityError
-from fuserank.export.factorise import factorise
+from fuserank.export.factorise import factorise, read_ranker
 from fuserank.export.sides import sides_by_name
 from fuserank.export.verify import TOLERANCE, pair_scores, verify_factorised
 from fuserank.schema import Side
@@ -404,3 +404,45 @@ def test_pair_scores_are_those_of_the_formula(rankers):
     np.testing.assert_allclose(
         pair_scores(model, users, items), users["user.u"] @ items["item.i"].T, rtol=1e-5, atol=1e-6
     )
+
+
+def test_control_flow_is_refused(build_graph):
+    model = build_graph(
+        [("Mul", "user.u item.i", "p"), ("ReduceSum", "p axis", "logit", {"keepdims": 0})],
+        U | I,
+        AXIS_1,
+    )
+    branch = onnx.helper.make_graph([], "branch", [], [])
+    model.graph.node.append(
+        onnx.helper.make_node("If", ["flag"], ["out"], then_branch=branch, else_branch=branch)
+    )
+    with pytest.raises(FactorisationError, match="If, whose work depends on the data"):
+        split(model)
+
+
+@pytest.mark.parametrize("opset", [12, 27])
+def test_other_opsets_are_refused(rankers, opset):
+    model = onnx.ModelProto.FromString(rankers["inner product"].SerializeToString())
+    model.opset_import[0].version = opset
+    with pytest.raises(FactorisationError, match=f"opset: found {opset}, expected 13 to 26"):
+        split(model)
+
+
+@pytest.mark.parametrize("shape", [[4, WIDTH], []])
+def test_inputs_without_a_free_batch_axis_are_refused(build_graph, shape):
+    model = build_graph(
+        [("Mul", "user.u item.i", "p"), ("ReduceSum", "p axis", "logit", {"keepdims": 0})],
+        U | {"item.i": ("float32", shape)},
+        AXIS_1,
+    )
+    with pytest.raises(FactorisationError, match=r"'item\.i': expected a free batch axis"):
+        split(model)
+
+
+def test_a_file_that_is_no_ranker_is_named(tmp_path):
+    path = tmp_path / "ranker.onnx"
+    with pytest.raises(FactorisationError, match="no such file"):
+        read_ranker(path)
+    path.write_bytes(b"not a model")
+    with pytest.raises(FactorisationError, match="expected an ONNX model"):
+        read_ranker(path)

@@ -83,3 +83,54 @@ def bundle(run: Path, dataset: Path, encoder: Path, out: Path, *, json: Json = F
         f"{scorer.full_multiply_adds:,} multiply-adds a pair reduced to "
         f"{scorer.joint_multiply_adds:,}, parts equal the full graph within {made.parity:.1e}"
     )
+
+
+@export.command
+def factorise(
+    model: Path,
+    out: Path | None = None,
+    *,
+    sides: Path | None = None,
+    dot: Path | None = None,
+    json: Json = False,
+) -> None:
+    """Split any two-sided ONNX ranker into a user part, an item part and a joint part.
+
+    Example: fuserank export factorise ranker.onnx parts --sides sides.toml --dot ranker.svg
+
+    Args:
+        model: The ranker: one logit a pair.
+        out: Directory for user.onnx, item.onnx and joint.onnx.
+        sides: TOML with lists of input names under user, item and context; without it, names
+            begin with "user.", "item." or "context.".
+        dot: File for a picture of the parts, such as ranker.svg; needs Graphviz.
+        json: Print JSON.
+    """
+    from fuserank.bundle.atomic import write_directory
+    from fuserank.export.drawing import draw
+    from fuserank.export.factorise import factorise as split
+    from fuserank.export.factorise import read_ranker
+    from fuserank.export.sides import read_sides, sides_by_name
+
+    full = read_ranker(model)
+    declared = read_sides(sides) if sides else sides_by_name(v.name for v in full.graph.input)
+    parts = split(full, declared)
+    if out is not None:
+        with write_directory(out) as partial:
+            for name in ("user", "item", "joint"):
+                (partial / f"{name}.onnx").write_bytes(getattr(parts, name).SerializeToString())
+    if dot is not None:
+        draw(parts, dot)
+    if json:
+        console.print_json(parts.scorer)
+        return
+    scorer = parts.scorer
+    console.out.print(
+        f"scorer {scorer.kind}"
+        + (f" ({scorer.activation})" if scorer.activation else "")
+        + f", {scorer.full_multiply_adds:,} multiply-adds a pair reduced to "
+        f"{scorer.joint_multiply_adds:,}\n"
+        f"rewrites: {', '.join(scorer.rewrites) or 'none'}\n"
+        f"precomputed: {', '.join(scorer.precomputed)}\n"
+        f"stays joint: {scorer.note or 'nothing else'}"
+    )

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +25,15 @@ from fuserank.export.sides import Colours
 from fuserank.export.tensors import Workshop
 from fuserank.schema import Side
 
-__all__ = ["Factorised", "factorise"]
+__all__ = ["Factorised", "factorise", "read_ranker"]
 
 logger = logging.getLogger(__name__)
+
+
+_OPSETS = (13, 26)
+"""From the first in which axes are inputs everywhere, to the last that ONNX Runtime reads."""
+
+_CONTROL_FLOW = {"If", "Loop", "Scan"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +55,22 @@ class Factorised:
     weights: npt.NDArray[np.float32] | None
 
 
+def read_ranker(path: Path) -> onnx.ModelProto:
+    """Read a ranker's graph.
+
+    Raises:
+        FactorisationError: no such file, or not a valid ONNX model.
+    """
+    try:
+        model = onnx.load(path)
+        onnx.checker.check_model(model)
+    except FileNotFoundError:
+        raise FactorisationError(f"{path}: no such file; expected an ONNX model") from None
+    except Exception as error:  # protobuf and the checker raise classes of their own
+        raise FactorisationError(f"{path}: expected an ONNX model, found: {error}") from error
+    return model
+
+
 def factorise(full: onnx.ModelProto, sides: Mapping[str, Side]) -> Factorised:
     """Split a ranker by the sides its values depend on.
 
@@ -57,9 +80,11 @@ def factorise(full: onnx.ModelProto, sides: Mapping[str, Side]) -> Factorised:
         sides: the side of every input by name.
 
     Raises:
-        FactorisationError: an input without side, an output that is not one logit a pair.
+        FactorisationError: an input without side or without a free batch axis, an output that is
+            not one logit a pair, control flow, an opset that is not supported.
     """
     model = ir.from_proto(full)
+    _check(model)
     model = _prepare(model)
     (logit,) = model.graph.outputs
     full_work = _multiply_adds(model.graph)
@@ -109,6 +134,29 @@ def factorise(full: onnx.ModelProto, sides: Mapping[str, Side]) -> Factorised:
             precomputed=precomputed,
         ),
     )
+
+
+def _check(model: ir.Model) -> None:
+    """Refuse graphs whose parts could not be told apart."""
+    opset = model.opset_imports.get("", 0)
+    if not _OPSETS[0] <= opset <= _OPSETS[1]:
+        raise FactorisationError(
+            f"opset: found {opset}, expected {_OPSETS[0]} to {_OPSETS[1]}; export the model again, "
+            "or convert it with onnx.version_converter"
+        )
+    for node in model.graph.all_nodes():
+        if node.op_type in _CONTROL_FLOW:
+            raise FactorisationError(
+                f"node {node.name!r}: found {node.op_type}, whose work depends on the data; "
+                "expected a graph without control flow"
+            )
+    for value in model.graph.inputs:
+        if value.shape is None or len(value.shape) == 0 or isinstance(value.shape[0], int):
+            raise FactorisationError(
+                f"input {value.name!r}: expected a free batch axis first, found shape "
+                f"{value.shape}; all inputs share that axis, row i belonging to pair i: export "
+                "the model with a dynamic first axis"
+            )
 
 
 def _prepare(model: ir.Model) -> ir.Model:

@@ -1,13 +1,15 @@
 """Colouring: the sides that each value of a graph depends on."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
+import msgspec
 import onnx_ir as ir
 
-from fuserank.errors import FactorisationError
+from fuserank.errors import ConfigError, FactorisationError
 from fuserank.schema import Side
 
-__all__ = ["Colours", "sides_by_name"]
+__all__ = ["Colours", "read_sides", "sides_by_name"]
 
 Colour = frozenset[Side]
 
@@ -32,6 +34,35 @@ def sides_by_name(names: Iterable[str]) -> dict[str, Side]:
                 "'context.', or a declaration of its side"
             )
         sides[name] = Side(prefix)
+    return sides
+
+
+def read_sides(path: Path) -> dict[str, Side]:
+    """Read the sides of inputs from a TOML file that lists input names by side.
+
+    For example::
+
+        user = ["user_fields", "recent"]
+        item = ["item_fields"]
+        context = ["hour"]
+
+    Raises:
+        ConfigError: not such a file, or an input named twice.
+    """
+    try:
+        lists = msgspec.toml.decode(path.read_bytes(), type=dict[Side, list[str]])
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; expected TOML with lists of inputs") from None
+    except msgspec.MsgspecError as error:
+        raise ConfigError(
+            f"{path}: expected lists of input names under user, item and context, found: {error}"
+        ) from error
+    sides: dict[str, Side] = {}
+    for side, names in lists.items():
+        for name in names:
+            if name in sides:
+                raise ConfigError(f"{path}: input {name!r} is named twice")
+            sides[name] = side
     return sides
 
 
