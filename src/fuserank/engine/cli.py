@@ -183,7 +183,7 @@ def _value(name: str, text: str, kind: str) -> Any:
     try:
         if kind == "number":
             return float(text)
-        if kind == "vector":
+        if kind in ("vector", "tensor"):
             return [float(part) for part in text.split(",")]
     except ValueError:
         raise RequestError(f"user field {name!r}: found {text!r}, expected {kind}") from None

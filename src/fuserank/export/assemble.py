@@ -191,7 +191,7 @@ def _sample_users(schema: Schema, items: ItemTable, users: UserTable | None) -> 
 def _random(spec: TensorSpec, count: int, rng: np.random.Generator) -> Array:
     shape = (count, *(int(axis) for axis in spec.shape[1:]))
     if spec.dtype == "int64":
-        return np.zeros(shape, dtype=np.int64)
+        return rng.integers(0, 2, shape)  # the first two rows of any table
     return rng.standard_normal(shape).astype(np.float32)
 
 

@@ -134,3 +134,37 @@ def factorise(
         f"precomputed: {', '.join(scorer.precomputed)}\n"
         f"stays joint: {scorer.note or 'nothing else'}"
     )
+
+
+@export.command
+def ranker(
+    model: Path, items: Path, out: Path, *, sides: Path | None = None, json: Json = False
+) -> None:
+    """Make a bundle of a ranker that was trained elsewhere; requests carry its inputs by name.
+
+    Example: fuserank export ranker ranker.pt2 items.npz ranker.bundle --sides sides.toml
+
+    Args:
+        model: .onnx, .keras or a PyTorch exported program .pt2; one logit a pair.
+        items: .npz or .parquet: ids under "id", a column for each item input; others become
+            attributes.
+        out: Directory of the bundle.
+        sides: TOML with lists of input names under user, item and context; without it, names
+            begin with "user.", "item." or "context.".
+        json: Print JSON.
+    """
+    from fuserank.bundle import Bundle
+    from fuserank.export.foreign import export_foreign
+    from fuserank.export.sides import read_sides, sides_by_name
+
+    declared = (lambda _: read_sides(sides)) if sides else sides_by_name
+    with console.progress("precomputing items") as advance:
+        made = export_foreign(model, items, out, sides=declared, on_progress=advance)
+    manifest = Bundle.open(out).manifest
+    if json:
+        console.print_json(manifest)
+        return
+    console.out.print(
+        f"{out}: {manifest.n_items:,} items, scorer {made.parts.scorer.kind}, parts equal the "
+        f"full graph within {made.parity:.1e}"
+    )

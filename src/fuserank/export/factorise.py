@@ -101,6 +101,12 @@ def factorise(full: onnx.ModelProto, sides: Mapping[str, Side]) -> Factorised:
             common.ShapeInferencePass()(model)
     (logit,) = model.graph.outputs
     colours = Colours(model.graph, sides)
+    if not colours.is_mixed(logit):
+        found = " and ".join(sorted(colours.of(logit))) or "constants"
+        raise FactorisationError(
+            f"output {logit.name!r} depends on {found} alone, expected a user and an item; "
+            "inputs that are one object in the example of an export become one input"
+        )
     precomputed = tuple(
         str(value.name) for value in border(model.graph, colours, logit) if colours.is_item(value)
     )

@@ -36,6 +36,8 @@ class Kind(StrEnum):
     TEXT = "text"
     VECTOR = "vector"
     """A dense embedding that was made elsewhere."""
+    TENSOR = "tensor"
+    """An input in the very form that the graph reads, of a ranker that was trained elsewhere."""
     HISTORY = "history"
     """The items a user has chosen, most recent last."""
 

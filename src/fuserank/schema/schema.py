@@ -46,17 +46,21 @@ class FittedField:
         vocabulary: id, category, categories.
         scaling: number.
         dim: text, vector, history: width of one embedding.
+        tensor: tensor: dtype and shape, as the graph reads it.
     """
 
     field: Field
     vocabulary: Vocabulary | None = None
     scaling: NumberScaling | None = None
     dim: int | None = None
+    tensor: TensorSpec | None = None
 
     @property
     def spec(self) -> TensorSpec | None:
         """The graph input that carries the field; None for a text that joins a history."""
         field, dim = self.field, self.dim
+        if self.tensor is not None:
+            return self.tensor
         axes: dict[Kind, tuple[str, tuple[int | str, ...]]] = {
             Kind.ID: ("int64", ("batch",)),
             Kind.CATEGORY: ("int64", ("batch",)),
@@ -84,6 +88,8 @@ class FittedField:
             return self.vocabulary.rows(column, name)
         if self.scaling is not None:
             return self.scaling.encode(column, name)
+        if self.tensor is not None:
+            return _tensors(column, name, self.tensor)
         return _vectors(column, name, self.dim or 0)
 
 
@@ -118,6 +124,11 @@ class Schema:
                 made = FittedField(field=field, dim=text_dim)
             elif field.kind is Kind.VECTOR:
                 made = FittedField(field=field, dim=_width(column, field.name))
+            elif field.kind is Kind.TENSOR:
+                raise SchemaError(
+                    f"field {field.name!r}: tensors belong to rankers trained elsewhere; "
+                    "nothing is fitted on them"
+                )
             else:
                 made = FittedField(field=field, dim=fitted[f"{Side.ITEM}.{field.of}"].dim)
             fitted[field.tensor] = made
@@ -198,6 +209,7 @@ class Schema:
                 "vocabulary": list(f.vocabulary.values) if f.vocabulary else None,
                 "scaling": asdict(f.scaling) if f.scaling else None,
                 "dim": f.dim,
+                "tensor": asdict(f.tensor) if f.tensor else None,
             }
             for f in self.fields
         ]
@@ -248,12 +260,15 @@ def pack_history(events: Iterable[Array], field: FittedField) -> npt.NDArray[np.
 
 
 def _fitted(entry: Mapping[str, Any]) -> FittedField:
-    vocabulary, scaling = entry["vocabulary"], entry["scaling"]
+    vocabulary, scaling, tensor = entry["vocabulary"], entry["scaling"], entry.get("tensor")
     return FittedField(
         field=Field(**entry["field"]),
         vocabulary=None if vocabulary is None else Vocabulary(tuple(vocabulary)),
         scaling=None if scaling is None else NumberScaling(**scaling),
         dim=entry["dim"],
+        tensor=None
+        if tensor is None
+        else TensorSpec(**{**tensor, "shape": tuple(tensor["shape"])}),
     )
 
 
@@ -279,6 +294,31 @@ def _vectors(column: Sequence[object], name: str, dim: int) -> npt.NDArray[np.fl
                 f"found {type(value).__name__} of shape {vector.shape}"
             )
         rows[index] = vector
+    return rows
+
+
+def _tensors(column: Sequence[object], name: str, spec: TensorSpec) -> Array:
+    """Return (n, …) of a dtype; a value is a number or a list of them, flat or nested."""
+    shape = tuple(int(axis) for axis in spec.shape[1:])
+    rows = np.zeros((len(column), *shape), dtype=spec.dtype)
+    for index, value in enumerate(column):
+        if value is None:
+            continue
+        try:
+            given = np.asarray(value)
+            # A whole number may come as a float; anything that a cast would change is refused.
+            row = given.astype(spec.dtype).reshape(shape)
+            exact = np.issubdtype(row.dtype, np.floating) or bool(
+                (row.ravel() == given.ravel()).all()
+            )
+        except (TypeError, ValueError, OverflowError):
+            exact = False
+        if not exact or not np.isfinite(row).all():
+            raise SchemaError(
+                f"field {name!r}, row {index}: expected {spec.dtype} of shape {shape}, "
+                f"found {type(value).__name__}"
+            )
+        rows[index] = row
     return rows
 
 

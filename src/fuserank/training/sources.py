@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from fuserank.errors import SchemaError
 from fuserank.schema import FittedField, Kind
 
 __all__ = ["MeanEmbedding", "MeanHistory", "build_source"]
@@ -46,6 +47,8 @@ def build_source(fitted: FittedField, dim: int) -> keras.layers.Layer:
             return keras.layers.Dense(dim, name=name)
         case Kind.HISTORY:
             return MeanHistory(dim, name=name)
+        case Kind.TENSOR:
+            raise SchemaError(f"field {name!r}: a tensor has no source to train")
 
 
 @_REGISTER
