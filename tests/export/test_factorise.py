@@ -246,7 +246,7 @@ def test_the_parts_score_as_the_whole(rankers, name, kind, work):
 @pytest.mark.parametrize(
     ("name", "note"),
     [
-        ("nonlinear product", "the sides mix in Tanh ('t')"),
+        ("nonlinear product", "'p': a product of both sides, not a sum"),
         ("distance", "the sides mix in Abs ('a')"),
         ("products in a perceptron", "'p': a product of both sides, not a sum"),
         ("linear", "no value mixes the sides"),

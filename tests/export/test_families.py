@@ -227,7 +227,13 @@ LOWERED = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def drawn():
+    """Inputs of nine users and of forty items."""
+    rng = np.random.default_rng(1)
+    users = {"user.fields": rng.integers(0, N_VALUES, (9, N_FIELDS))}
+    return users, {"item.fields": rng.integers(0, N_VALUES, (40, N_FIELDS))}
+
+
 def exported(model):
     buffer = io.BytesIO()
     example = torch.zeros(2, N_FIELDS, dtype=torch.int64)
@@ -246,14 +252,33 @@ def exported(model):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        (nn.ReLU, "relu"),
+        (nn.Tanh, "tanh"),
+        (nn.Sigmoid, "sigmoid"),
+        (nn.SiLU, "silu"),
+        (nn.GELU, "gelu"),
+    ],
+)
+def test_activations_however_they_are_spelled(module, name):
+    class Activated(MLP):
+        def build(self):
+            self.layers = nn.Sequential(nn.Linear(2 * SIDE, 8), module(), nn.Linear(8, 1))
+
+    model = exported(Activated())
+    parts = factorise(model, sides_by_name(value.name for value in model.graph.input))
+    assert (parts.scorer.kind, parts.scorer.activation) == (ScorerKind.ADDITIVE, name)
+    assert verify_factorised(model, parts, *drawn()) <= 1e-5
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 @pytest.mark.parametrize("family", LOWERED, ids=lambda family: family.__name__)
 def test_families_from_pytorch(family):
     model = exported(family())
     parts = factorise(model, sides_by_name(value.name for value in model.graph.input))
-    rng = np.random.default_rng(1)
-    users = {"user.fields": rng.integers(0, N_VALUES, (9, N_FIELDS))}
-    items = {"item.fields": rng.integers(0, N_VALUES, (40, N_FIELDS))}
-    assert verify_factorised(model, parts, users, items) <= 1e-5
+    assert verify_factorised(model, parts, *drawn()) <= 1e-5
     kind, width = LOWERED[family]
     assert parts.scorer.kind is kind, parts.scorer.note
     if width is not None:

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from fuserank.export.activations import apply_activation
 from fuserank.export.lower import Lowered
 from fuserank.export.sides import Colours
 from fuserank.export.tensors import Workshop
@@ -80,7 +81,7 @@ def fused_joint(model: ir.Model, lowered: Lowered) -> ir.Model:
         summed = tape.op(
             "Add", [tape.op("Unsqueeze", [user, one]), tape.op("Unsqueeze", [item, zero])]
         )
-        hidden = tape.op(str(lowered.activation).capitalize(), [summed])
+        hidden = apply_activation(tape, graph, str(lowered.activation), summed)
         scores = tape.op("Squeeze", [tape.op("MatMul", [hidden, weights]), last])
     one = _initializer(graph, "axis_of_items", np.array([1], dtype=np.int64))
     scores = tape.op("Add", [scores, tape.op("Unsqueeze", [user_constant, one])])

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from fuserank.export.activations import activation_of
 from fuserank.export.separate import (
     SHAPE_ONLY,
     NotLowered,
@@ -40,8 +41,6 @@ from fuserank.schema import Side
 __all__ = ["LogitReader", "Terms", "Weights"]
 
 Matrix = npt.NDArray[np.float32]
-
-_ACTIVATIONS = {"Relu": "relu"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +91,10 @@ class LogitReader:
             return
         node = value.producer()
         assert node is not None  # a mixed value is made by a node
+        found = activation_of(value)
+        if found is not None:
+            self._perceptron(value, found, weights)
+            return
         op = node.op_type
         inputs = [source for source in node.inputs if source is not None]
         if op == "Identity":
@@ -108,8 +111,6 @@ class LogitReader:
             self._reshape(node, inputs[0], weights)
         elif op == "Concat":
             self._concat(node, inputs, weights)
-        elif op in _ACTIVATIONS:
-            self._perceptron(node, inputs[0], weights)
         else:
             raise NotLowered(f"the sides mix in {op} ({value.name!r}), which is not lowered")
 
@@ -222,20 +223,19 @@ class LogitReader:
         for source, axis, start, stop in self._pieces(node.outputs[0]):
             self.read(source, self._cut(weights, shape, axis, start, stop))
 
-    def _perceptron(self, node: ir.Node, source: ir.Value, weights: Weights) -> None:
+    def _perceptron(self, value: ir.Value, found: tuple[str, ir.Value], weights: Weights) -> None:
+        activation, source = found
         shape, make = shape_of(source), self._make
         both = make.mul(weights.user, weights.item) if weights.user.side is None else weights.user
         if both.array is None:
-            raise NotLowered(
-                f"{node.outputs[0].name!r}: an activation whose weights are no constants"
-            )
+            raise NotLowered(f"{value.name!r}: an activation whose weights are no constants")
         parts = self._parts.separate(source)
         assert parts.user is not None  # a mixed value has both parts
         assert parts.item is not None
         flat = make.flat(both, shape).array
         assert flat is not None  # constants stay constants
         user, item = make.flat(parts.user, shape), make.flat(parts.item, shape)
-        self.found.perceptrons.append((_ACTIVATIONS[node.op_type], flat, user, item))
+        self.found.perceptrons.append((activation, flat, user, item))
 
     def _term(self, one: Tensor, other: Tensor | None, weights: Weights, shape: Shape) -> None:
         """Add Σ weights ⊙ one ⊙ other over a shape."""

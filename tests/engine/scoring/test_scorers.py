@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import erf
 from typing import Any
 
 import numpy as np
@@ -147,6 +148,28 @@ def test_real_numbers_score_as_brute_force(case):
     np.testing.assert_allclose(found.scores, of_rows, rtol=1e-5, atol=1e-4)
     rows = np.arange(1000)[::-1]
     np.testing.assert_allclose(scorer.score(users, rows), reference[:, ::-1], rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "activate"),
+    [
+        ("tanh", np.tanh),
+        ("sigmoid", lambda x: 1.0 / (1.0 + np.exp(-x))),
+        ("silu", lambda x: x / (1.0 + np.exp(-x))),
+        ("gelu", lambda x: 0.5 * x * (1.0 + np.vectorize(erf)(x / np.sqrt(2.0)))),
+    ],
+)
+def test_smooth_activations_score_as_brute_force(name, activate):
+    case = Case(
+        name, additive(name), lambda user, item: WEIGHTS[: item.shape[1]] * activate(user + item)
+    )
+    items, users = make_data(500, 3, width=67, whole=False)
+    items["item_state"][7] = np.nan
+    reference = case.reference(items, users)
+    found = case.make(items).top_k(users, everything(500), 500)
+    assert found.sizes.tolist() == [499] * 3
+    of_rows = np.take_along_axis(reference, found.rows[:, :499], axis=1)
+    np.testing.assert_allclose(found.scores[:, :499], of_rows, rtol=1e-5, atol=2e-4)
 
 
 def test_equal_scores_stand_in_catalogue_order(case):
@@ -302,7 +325,11 @@ def test_any_shape_scores_as_brute_force(case, n_items, n_users, width, k, share
 
 
 @pytest.mark.parametrize("width", [1, 7, 64, 80])
-@pytest.mark.parametrize("make", [FusedScorer, additive("relu")], ids=["dot", "additive"])
+@pytest.mark.parametrize(
+    "make",
+    [FusedScorer, additive("relu"), additive("gelu")],
+    ids=["dot", "additive-relu", "additive-gelu"],
+)
 def test_a_fused_score_is_the_same_to_the_bit_whichever_call_made_it(make, width):
     items, users = make_data(1001, 4, width=width, whole=False)
     for state in items.values():

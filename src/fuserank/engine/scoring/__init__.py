@@ -5,4 +5,10 @@ from fuserank.engine.scoring.fused import FusedScorer
 from fuserank.engine.scoring.generic import GenericScorer
 from fuserank.engine.scoring.scorer import Scorer, TopK
 
-__all__ = ["Eligibility", "FusedScorer", "GenericScorer", "Scorer", "TopK"]
+__all__ = [
+    "Eligibility",
+    "FusedScorer",
+    "GenericScorer",
+    "Scorer",
+    "TopK",
+]

@@ -1,7 +1,6 @@
 """Scorers whose joint part is one compiled pass: inner product and two-layer perceptron."""
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -9,14 +8,14 @@ import numpy.typing as npt
 
 from fuserank.engine.scoring.kernels import BLOCK, scan_additive, scan_dot
 from fuserank.engine.scoring.scorer import TopK
+from fuserank.engine.scoring.shares import Shares
 
 __all__ = ["FusedScorer"]
 
 Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
-
-_MIN_BLOCKS_A_THREAD = 512
-"""A smaller share costs less than handing it to another thread (32,768 items, some 0.2 ms)."""
+Rows = npt.NDArray[np.int64]
+Words = npt.NDArray[np.uint64]
 
 
 class FusedScorer:
@@ -44,51 +43,38 @@ class FusedScorer:
             activation: a name in `scan_additive`; given for `additive`.
             threads: threads a pass may use.
         """
-        self._states: FloatArray = np.asarray(item_states["item_state"])
-        self._constants: FloatArray = np.asarray(item_states["item_constant"])
+        self._states: FloatArray = _read_only(np.asarray(item_states["item_state"]))
+        self._constants: FloatArray = _read_only(np.asarray(item_states["item_constant"]))
         width = self._states.shape[1]
         self._scan: Callable[..., None] = (
             scan_dot if activation is None else scan_additive[activation]
         )
-        self._weights = np.ones(width, dtype=np.float32) if weights is None else weights
-        self._threads = threads
-        self._pool = ThreadPoolExecutor(threads, "fuserank-scan") if threads > 1 else None
+        self._weights: FloatArray = _read_only(
+            np.ones(width, dtype=np.float32) if weights is None else np.asarray(weights)
+        )
+        self._shares = Shares(threads)
 
     @property
     def n_items(self) -> int:
         """Items of the catalogue."""
         return len(self._states)
 
-    def top_k(self, users: Mapping[str, Array], words: npt.NDArray[np.uint64], k: int) -> TopK:
+    def top_k(self, users: Mapping[str, Array], words: Words, k: int) -> TopK:
         """Return the k best eligible items of each user; see `Scorer`."""
         k = min(k, self.n_items)
-        n_blocks = words.shape[1]
-        n_parts = max(1, min(self._threads, n_blocks // _MIN_BLOCKS_A_THREAD))
-        if self._pool is None or n_parts == 1:
-            return self._part(users, words, k, (0, n_blocks))
-        edges = np.linspace(0, n_blocks, n_parts + 1).astype(int).tolist()
-        others = [
-            self._pool.submit(self._part, users, words, k, (edges[i], edges[i + 1]))
-            for i in range(1, n_parts)
-        ]
-        parts = [self._part(users, words, k, (0, edges[1]))]
-        return _merge([*parts, *(other.result() for other in others)], k)
+        items = (self._states, self._constants)
+        parts = self._shares.run(
+            lambda first, last: self._part(items, users, words, (first, last), k), words.shape[1]
+        )
+        return parts[0] if len(parts) == 1 else _merge(parts, k)
 
-    def score(
-        self, users: Mapping[str, Array], rows: npt.NDArray[np.int64]
-    ) -> npt.NDArray[np.float32]:
+    def score(self, users: Mapping[str, Array], rows: Rows) -> FloatArray:
         """Return (q, m) float32 scores of m catalogue rows for each user; see `Scorer`."""
-        states, constants = self._states[rows], self._constants[rows]
-        n_users, n_rows = len(users["user_state"]), len(rows)
-        scores = np.empty((n_users, n_rows), dtype=np.float32)
-        if n_rows == 0:
-            return scores
-        # The same compiled pass, asked for all rows, so that a score is the same to the bit
-        # whichever call computed it.
+        n_rows = len(rows)
+        scores = np.full((len(users["user_state"]), n_rows), np.nan, dtype=np.float32)
         words = np.full((1, -(-n_rows // BLOCK)), ~np.uint64(0), dtype=np.uint64)
-        found = TopK.empty(n_users, n_rows)
-        self._run((states, constants), users, words, (0, words.shape[1]), found)
-        scores.fill(np.nan)
+        items = (_read_only(self._states[rows]), _read_only(self._constants[rows]))
+        found = self._part(items, users, words, (0, words.shape[1]), n_rows)
         for mine, theirs, order, size in zip(
             scores, found.scores, found.rows, found.sizes, strict=True
         ):
@@ -97,29 +83,19 @@ class FusedScorer:
 
     def close(self) -> None:
         """Release the scan's threads."""
-        if self._pool is not None:
-            self._pool.shutdown()
+        self._shares.close()
 
     def _part(
         self,
-        users: Mapping[str, Array],
-        words: npt.NDArray[np.uint64],
-        k: int,
-        blocks: tuple[int, int],
-    ) -> TopK:
-        found = TopK.empty(len(users["user_state"]), k)
-        if k:
-            self._run((self._states, self._constants), users, words, blocks, found)
-        return found
-
-    def _run(
-        self,
         items: tuple[FloatArray, FloatArray],
         users: Mapping[str, Array],
-        words: npt.NDArray[np.uint64],
+        words: Words,
         blocks: tuple[int, int],
-        found: TopK,
-    ) -> None:
+        k: int,
+    ) -> TopK:
+        found = TopK.empty(len(users["user_state"]), k)
+        if k == 0:
+            return found
         self._scan(
             *items,
             np.ascontiguousarray(users["user_state"]),
@@ -131,6 +107,17 @@ class FusedScorer:
             found.rows,
             found.sizes,
         )
+        return found
+
+
+def _read_only(array: FloatArray) -> FloatArray:
+    """Return a view that is not written to.
+
+    The compiler makes a kernel of its own for writable arrays: one kind of array, one kernel.
+    """
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def _merge(parts: list[TopK], k: int) -> TopK:

@@ -14,53 +14,16 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from fuserank.engine.scoring.activations import ACTIVATIONS, DOT, FAST_MATH, activate
+from fuserank.engine.scoring.heap import sift_down, sift_up, sort
+
 __all__ = ["BLOCK", "offer_scores", "scan_additive", "scan_dot", "sort_heaps"]
 
 BLOCK = 64
 """Items a block: the bits of one word of the eligibility bitmap."""
 
-# Sums may be reordered (that is what lets the compiler use vectors); NaN and infinities keep
-# their meaning, because "NaN never wins" depends on comparing them.
-_FAST = {"reassoc", "contract", "nsz", "arcp"}
-
 _TILE_BLOCKS = 8
 """Blocks scored for one query before the next query: 512 rows × 64 floats stay in the cache."""
-
-
-@njit(nogil=True, cache=True, inline="always")
-def _worse(score_a: float, row_a: int, score_b: float, row_b: int) -> Any:
-    """Whether a stands behind b: a lower score, or the same score further down the catalogue."""
-    return score_a < score_b or (score_a == score_b and row_a > row_b)
-
-
-@njit(nogil=True, cache=True)
-def _sift_down(scores: Any, rows: Any, size: int) -> None:
-    """Restore the heap (worst on top) after its top was replaced."""
-    parent = 0
-    while True:
-        child = 2 * parent + 1
-        if child >= size:
-            return
-        right = child + 1
-        if right < size and _worse(scores[right], rows[right], scores[child], rows[child]):
-            child = right
-        if not _worse(scores[child], rows[child], scores[parent], rows[parent]):
-            return
-        scores[parent], scores[child] = scores[child], scores[parent]
-        rows[parent], rows[child] = rows[child], rows[parent]
-        parent = child
-
-
-@njit(nogil=True, cache=True)
-def _sift_up(scores: Any, rows: Any, child: int) -> None:
-    """Restore the heap after an entry was added at its end."""
-    while child > 0:
-        parent = (child - 1) // 2
-        if not _worse(scores[child], rows[child], scores[parent], rows[parent]):
-            return
-        scores[parent], scores[child] = scores[child], scores[parent]
-        rows[parent], rows[child] = rows[child], rows[parent]
-        child = parent
 
 
 @njit(nogil=True, cache=True)
@@ -76,35 +39,37 @@ def _offer(block: Any, n: int, word: Any, first_row: int, scores: Any, rows: Any
         if size < k:
             scores[size] = score
             rows[size] = first_row + i
-            _sift_up(scores, rows, size)
+            sift_up(scores, rows, size)
             size += 1
         elif score > scores[0]:  # rows ascend, so an equal score stands behind the k-th
             scores[0] = score
             rows[0] = first_row + i
-            _sift_down(scores, rows, size)
+            sift_down(scores, rows, size)
     return size
 
 
-@njit(nogil=True, cache=True)
-def _sort(scores: Any, rows: Any, size: int) -> None:
-    """Turn a heap into descending order, in place."""
-    for end in range(size - 1, 0, -1):
-        scores[0], scores[end] = scores[end], scores[0]
-        rows[0], rows[end] = rows[end], rows[0]
-        _sift_down(scores, rows, end)
-
-
-@njit(nogil=True, cache=True, fastmath=_FAST)
-def _dot_block(
-    states: Any, bias: Any, first: int, n: int, user: Any, _: Any, constant: Any, block: Any
+@njit(nogil=True, forceinline=True, fastmath=FAST_MATH)
+def _score_block(
+    code: int,
+    states: Any,
+    bias: Any,
+    first: int,
+    n: int,
+    user: Any,
+    weights: Any,
+    constant: Any,
+    block: Any,
 ) -> Any:
-    """Score a block by ⟨user, item⟩ + biases; return the best score."""
+    """Score a block; return the best score."""
     best = np.float32(-np.inf)
     for i in range(n):
         row = first + i
         total = np.float32(0.0)
         for j in range(len(user)):
-            total += user[j] * states[row, j]
+            if code == DOT:
+                total += user[j] * states[row, j]
+            else:
+                total += weights[j] * activate(code, user[j] + states[row, j])
         score = total + (bias[row] + constant)
         block[i] = score
         if score > best:  # noqa: PLR1730  (false for NaN, which `max` might let through)
@@ -112,37 +77,12 @@ def _dot_block(
     return best
 
 
-def _additive_block(activate: Any) -> Any:
-    """Make the block scorer of a two-layer perceptron with a given activation."""
+def _scan(code: int) -> Any:
+    """Make the scan of one kind of score.
 
-    @njit(nogil=True, cache=True, fastmath=_FAST)
-    def score_block(
-        states: Any,
-        bias: Any,
-        first: int,
-        n: int,
-        user: Any,
-        weights: Any,
-        constant: Any,
-        block: Any,
-    ) -> Any:
-        best = np.float32(-np.inf)
-        for i in range(n):
-            row = first + i
-            total = np.float32(0.0)
-            for j in range(len(user)):
-                total += weights[j] * activate(user[j] + states[row, j])
-            score = total + (bias[row] + constant)
-            block[i] = score
-            if score > best:  # noqa: PLR1730  (false for NaN, which `max` might let through)
-                best = score
-        return best
-
-    return score_block
-
-
-def _scan(score_block: Any) -> Any:
-    """Make the scan that scores by a given block scorer."""
+    It closes over a number alone: a compiled function there would give the cache on disk another
+    key in every process.
+    """
 
     @njit(nogil=True, cache=True)
     def scan(
@@ -169,36 +109,23 @@ def _scan(score_block: Any) -> Any:
                         continue
                     first = b * BLOCK
                     n = min(BLOCK, n_items - first)
-                    best = score_block(
-                        states, bias, first, n, users[q], weights, constants[q], block
+                    best = _score_block(
+                        code, states, bias, first, n, users[q], weights, constants[q], block
                     )
                     if sizes[q] == len(scores[q]) and best <= scores[q, 0]:
                         continue
                     sizes[q] = _offer(block, n, word, first, scores[q], rows[q], sizes[q])
         for q in range(len(users)):
-            _sort(scores[q], rows[q], sizes[q])
+            sort(scores[q], rows[q], sizes[q])
 
     return scan
 
 
-@njit(nogil=True, cache=True, inline="always")
-def _relu(x: Any) -> Any:
-    return max(x, np.float32(0.0))
-
-
-@njit(nogil=True, cache=True, inline="always")
-def _identity(x: Any) -> Any:
-    return x
-
-
-scan_dot = _scan(_dot_block)
+scan_dot = _scan(DOT)
 """Scan by inner products: `scan_additive` without weights and activation."""
 
-scan_additive = {
-    "identity": _scan(_additive_block(_identity)),
-    "relu": _scan(_additive_block(_relu)),
-}
-"""Scans of a two-layer perceptron by activation.
+scan_additive = {name: _scan(code) for name, code in ACTIVATIONS.items()}
+"""Scans of a two-layer perceptron by activation; each is compiled when it is first called.
 
 Every scan takes
     states (n, width) float32, bias (n,) float32: of the items;
@@ -226,4 +153,4 @@ def offer_scores(tile: Any, first_row: int, words: Any, scores: Any, rows: Any, 
 def sort_heaps(scores: Any, rows: Any, sizes: Any) -> None:
     """Turn q heaps into descending order, in place."""
     for q in range(len(scores)):
-        _sort(scores[q], rows[q], sizes[q])
+        sort(scores[q], rows[q], sizes[q])
