@@ -7,8 +7,9 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from fuserank.bundle import layout
+from fuserank.bundle import Bundle, layout
 from fuserank.engine.engine import load
+from fuserank.engine.scoring import QuantizedScorer
 from fuserank.errors import (
     BundleFormatError,
     BundleIntegrityError,
@@ -326,3 +327,26 @@ def test_a_damaged_graph_is_named(make_bundle):
     (path / layout.GRAPHS["user"]).write_bytes(b"x")
     with pytest.raises(BundleIntegrityError, match=r"user.onnx: found 1 bytes"):
         load(path, device="cpu")
+
+
+@pytest.mark.parametrize("kind", ["dot", "additive"])
+def test_codes_in_a_bundle_change_nothing_but_the_bytes_read(kind, make_bundle, monkeypatch):
+    plain = make_bundle(kind, 1500)
+    monkeypatch.setattr("fuserank.export.items._MIN_CODED_BYTES", 0)
+    coded = make_bundle(kind, 1500)
+    users = [{}, {"user_id": "u1"}, {"age": 33, "history": ["i3", "i700"]}]
+    with load(plain.path, device="cpu") as a, load(coded.path, device="cpu") as b:
+        assert isinstance(b._scorer, QuantizedScorer)
+        assert not isinstance(a._scorer, QuantizedScorer)
+        for mine, theirs in zip(
+            a.recommend_many(users, 20), b.recommend_many(users, 20), strict=True
+        ):
+            assert mine.item_ids == theirs.item_ids
+            np.testing.assert_array_equal(mine.scores, theirs.scores)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_small_catalogues_have_no_codes(kind, make_bundle):
+    bundle = make_bundle(kind)
+    assert Bundle.open(bundle.path).manifest.codes is None
+    assert not (bundle.path / "catalogue" / "codes").exists()

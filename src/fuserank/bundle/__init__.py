@@ -3,6 +3,7 @@
 from fuserank.bundle import layout
 from fuserank.bundle.manifest import (
     FORMAT_VERSION,
+    CodesInfo,
     EncoderInfo,
     FileInfo,
     GraphInfo,
@@ -18,6 +19,7 @@ __all__ = [
     "FORMAT_VERSION",
     "Bundle",
     "BundleWriter",
+    "CodesInfo",
     "EncoderInfo",
     "FileInfo",
     "GraphInfo",

@@ -12,6 +12,7 @@ __all__ = [
     "SEEN",
     "USER_IDS",
     "WEIGHTS",
+    "item_codes",
     "item_state",
     "item_vectors",
     "user_tensor",
@@ -45,6 +46,11 @@ HISTORY = "users/history"
 def item_state(name: str) -> str:
     """File of one item state."""
     return f"catalogue/states/{name}.npy"
+
+
+def item_codes(name: str) -> str:
+    """File of one array of the int8 codes of the item states."""
+    return f"catalogue/codes/{name}.npy"
 
 
 def item_vectors(field: str) -> str:

@@ -10,6 +10,7 @@ from fuserank.schema import TensorSpec
 
 __all__ = [
     "FORMAT_VERSION",
+    "CodesInfo",
     "EncoderInfo",
     "FileInfo",
     "GraphInfo",
@@ -43,6 +44,15 @@ class GraphInfo:
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodesInfo:
+    """The int8 codes of the item states; what the numbers mean says `engine.scoring.Codes`."""
+
+    unit: float
+    code_norm: float
+    error_norm: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +110,7 @@ class Manifest:
         title: item attribute that is shown to people, or None.
         threshold: probability from which a pair counts as a like, chosen on validation data.
         scorer: how items are scored.
+        codes: of the item states, or None: without them scans read float32.
         encoder: the text encoder, or None.
         graphs: ``full``, ``user``, ``item`` and ``joint``.
         producer: versions of what made the bundle.
@@ -116,6 +127,7 @@ class Manifest:
     title: str | None
     threshold: float
     scorer: ScorerInfo
+    codes: CodesInfo | None = None
     encoder: EncoderInfo | None
     graphs: dict[str, GraphInfo]
     producer: dict[str, str]

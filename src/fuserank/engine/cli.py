@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from fuserank import console
-from fuserank.bundle import Bundle, layout
+from fuserank.bundle import Bundle, Manifest, layout
 from fuserank.engine.engine import Engine, load
 from fuserank.engine.providers import Device
 from fuserank.errors import RequestError
@@ -34,9 +34,6 @@ def inspect(bundle: Path, *, json: Json = False) -> None:
         return
     scorer = manifest.scorer
     size = sum(info.size_bytes for info in manifest.files.values())
-    state = sum(
-        info.size_bytes for name, info in manifest.files.items() if "catalogue/states/" in name
-    )
     rows: dict[str, object] = {
         "bundle": f"{manifest.name} {manifest.version} (format {manifest.format_version})",
         "model": manifest.model,
@@ -50,7 +47,7 @@ def inspect(bundle: Path, *, json: Json = False) -> None:
         "multiply-adds a pair": (
             f"{scorer.full_multiply_adds:,} in the full graph, {scorer.joint_multiply_adds:,} left"
         ),
-        "bytes an item state": state // max(manifest.n_items, 1),
+        "bytes an item state": _bytes_a_state(manifest),
         "rewrites": ", ".join(scorer.rewrites),
         "precomputed": ", ".join(scorer.precomputed),
         "stays joint": scorer.note or "nothing else",
@@ -63,6 +60,15 @@ def inspect(bundle: Path, *, json: Json = False) -> None:
         table.add_row(name, str(value))
     console.out.print(table)
     console.out.print_json(data=quality)
+
+
+def _bytes_a_state(manifest: Manifest) -> str:
+    states, codes = (
+        sum(info.size_bytes for name, info in manifest.files.items() if name.startswith(folder))
+        // max(manifest.n_items, 1)
+        for folder in ("catalogue/states/", "catalogue/codes/")
+    )
+    return f"{states}" + (f", and {codes} of int8 codes, which scans read" if codes else "")
 
 
 def verify(bundle: Path, *, json: Json = False) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from fuserank.bundle import Bundle, ScorerKind, layout
+from fuserank.bundle import Bundle, CodesInfo, ScorerKind, layout
 from fuserank.engine.catalogue import Catalogue
 from fuserank.engine.encoder import TextEncoder, check_space
 from fuserank.engine.providers import Device, resolve_device
@@ -22,7 +22,15 @@ from fuserank.engine.results import (
     Scores,
     Timings,
 )
-from fuserank.engine.scoring import Eligibility, FusedScorer, GenericScorer, Scorer, TopK
+from fuserank.engine.scoring import (
+    Codes,
+    Eligibility,
+    FusedScorer,
+    GenericScorer,
+    QuantizedScorer,
+    Scorer,
+    TopK,
+)
 from fuserank.engine.session import GraphSession
 from fuserank.engine.stored_users import StoredUsers
 from fuserank.engine.user_inputs import PreparedUsers, UserInputs
@@ -259,8 +267,28 @@ def _make_scorer(bundle: Bundle, catalogue: Catalogue, device: Device, threads: 
     weights = None
     if scorer.kind is ScorerKind.ADDITIVE:
         weights = np.asarray(bundle.array(layout.WEIGHTS))
-    return FusedScorer(
-        catalogue.states, weights=weights, activation=scorer.activation, threads=threads
+    if bundle.manifest.codes is None:
+        return FusedScorer(
+            catalogue.states, weights=weights, activation=scorer.activation, threads=threads
+        )
+    return QuantizedScorer(
+        catalogue.states,
+        _read_codes(bundle, bundle.manifest.codes),
+        weights=weights,
+        activation=scorer.activation,
+        threads=threads,
+    )
+
+
+def _read_codes(bundle: Bundle, info: CodesInfo) -> Codes:
+    return Codes(
+        blocks=bundle.array(layout.item_codes("blocks")),
+        scales=bundle.array(layout.item_codes("scales")),
+        errors=bundle.array(layout.item_codes("errors")),
+        irregular=bundle.array(layout.item_codes("irregular")),
+        unit=info.unit,
+        code_norm=info.code_norm,
+        error_norm=info.error_norm,
     )
 
 

@@ -24,7 +24,7 @@ from fuserank.bundle import (
 )
 from fuserank.engine.encoder import TextEncoder
 from fuserank.export.factorise import Factorised, factorise
-from fuserank.export.items import write_item_states
+from fuserank.export.items import write_item_codes, write_item_states
 from fuserank.export.sides import sides_by_name
 from fuserank.export.verify import verify_factorised
 from fuserank.schema import Kind, Schema, Side, TensorSpec, pack_history
@@ -148,7 +148,10 @@ def assemble(
             writer.add_directory(layout.ENCODER, encoder)
             info = _encoder_info(encoder)
         _write_catalogue(writer, items)
-        write_item_states(writer, graphs["item"], items.inputs, len(items.ids), on_progress)
+        states = write_item_states(
+            writer, graphs["item"], items.inputs, len(items.ids), on_progress
+        )
+        codes = write_item_codes(writer, parts.scorer, states, parts.weights)
         if users is not None:
             _write_users(writer, users)
         writer.finish(
@@ -162,6 +165,7 @@ def assemble(
                 title=items.title,
                 threshold=ranker.threshold,
                 scorer=parts.scorer,
+                codes=codes,
                 encoder=info,
                 graphs=graphs,
                 producer={p: version(p) for p in ("fuserank", "onnx", "numpy")},

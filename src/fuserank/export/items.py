@@ -1,4 +1,7 @@
-"""Item states: computed once for every item, in batches, straight into the bundle's files."""
+"""Item states: computed once for every item, in batches, straight into the bundle's files.
+
+Beside them, where that pays, the codes by which a scan needs to read a quarter of the bytes.
+"""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -7,14 +10,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fuserank.bundle import BundleWriter, GraphInfo, layout
+from fuserank.bundle import BundleWriter, CodesInfo, GraphInfo, ScorerInfo, ScorerKind, layout
+from fuserank.engine.scoring import quantize
 from fuserank.engine.session import GraphSession
 
-__all__ = ["write_item_states"]
+__all__ = ["write_item_codes", "write_item_states"]
 
 Array = npt.NDArray[Any]
 
 _BATCH = 4096
+
+_MIN_CODED_BYTES = 8 << 20
+"""Smaller states are read from the processor's cache, where a scan of codes saves nothing."""
 
 
 def write_item_states(
@@ -23,7 +30,7 @@ def write_item_states(
     items: Callable[[slice], Mapping[str, Array]],
     n_items: int,
     on_progress: Callable[[int], None] | None = None,
-) -> None:
+) -> dict[str, Array]:
     """Run the item graph over the whole catalogue.
 
     Args:
@@ -33,6 +40,9 @@ def write_item_states(
             need not be held in memory.
         n_items: items of the catalogue.
         on_progress: called with the number of items done since the last call.
+
+    Returns:
+        The states by name, memory-mapped.
     """
     session = GraphSession(Path(writer.path) / layout.GRAPHS["item"])
     states: dict[str, Array] = {}
@@ -47,6 +57,30 @@ def write_item_states(
             on_progress(rows.stop - rows.start)
     for spec in graph.outputs if n_items == 0 else ():
         tail = [axis if isinstance(axis, int) else 0 for axis in spec.shape[1:]]
-        writer.add_array(layout.item_state(spec.name), np.empty((0, *tail), dtype=spec.dtype))
+        states[spec.name] = np.empty((0, *tail), dtype=spec.dtype)
+        writer.add_array(layout.item_state(spec.name), states[spec.name])
     for state in states.values():
-        state.flush()  # type: ignore[attr-defined]  # a memory map
+        if isinstance(state, np.memmap):
+            state.flush()
+    return states
+
+
+def write_item_codes(
+    writer: BundleWriter, scorer: ScorerInfo, states: Mapping[str, Array], weights: Array | None
+) -> CodesInfo | None:
+    """Quantize the item states, where the scorer can use that and the catalogue is large enough.
+
+    Args:
+        writer: the bundle.
+        scorer: its scorer.
+        states: what `write_item_states` returned.
+        weights: of an additive scorer.
+    """
+    if scorer.kind is ScorerKind.GENERIC or scorer.activation not in (None, "relu"):
+        return None
+    if states["item_state"].nbytes < _MIN_CODED_BYTES:
+        return None
+    codes = quantize(states["item_state"], states["item_constant"], weights)
+    for name in ("blocks", "scales", "errors", "irregular"):
+        writer.add_array(layout.item_codes(name), getattr(codes, name))
+    return CodesInfo(unit=codes.unit, code_norm=codes.code_norm, error_norm=codes.error_norm)

@@ -13,7 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from fuserank.engine.scoring import Eligibility, FusedScorer, GenericScorer
+from fuserank.engine.scoring import (
+    Eligibility,
+    FusedScorer,
+    GenericScorer,
+    QuantizedScorer,
+    quantize,
+)
 from fuserank.engine.session import GraphSession
 
 WEIGHTS = np.array([1, -2, 3, 1, -1, 2, 1, -3] * 10, dtype=np.float32)
@@ -42,6 +48,16 @@ def additive(name):
         return FusedScorer(items, weights=WEIGHTS[:width], activation=name, threads=threads)
 
     return make
+
+
+def quantized(items, threads=1):
+    return QuantizedScorer(items, quantize(*items.values()), threads=threads)
+
+
+def quantized_relu(items, threads=1):
+    weights = WEIGHTS[: items["item_state"].shape[1]]
+    codes = quantize(*items.values(), weights)
+    return QuantizedScorer(items, codes, weights=weights, activation="relu", threads=threads)
 
 
 def relu_mix(user, item):
@@ -86,14 +102,26 @@ def joint(tmp_path_factory):
 
 
 @pytest.fixture(
-    scope="module", params=["dot", "additive-relu", "additive-identity", "generic-distance"]
+    scope="module",
+    params=[
+        "dot",
+        "dot-quantized",
+        "additive-relu",
+        "additive-relu-quantized",
+        "additive-identity",
+        "generic-distance",
+    ],
 )
 def case(request, joint):
     name = request.param
     if name == "dot":
         return Case(name, FusedScorer, lambda user, item: user * item)
+    if name == "dot-quantized":
+        return Case(name, quantized, lambda user, item: user * item)
     if name == "additive-relu":
         return Case(name, additive("relu"), relu_mix)
+    if name == "additive-relu-quantized":
+        return Case(name, quantized_relu, relu_mix)
     if name == "additive-identity":
         return Case(
             name, additive("identity"), lambda user, item: WEIGHTS[: item.shape[1]] * (user + item)
@@ -327,8 +355,8 @@ def test_any_shape_scores_as_brute_force(case, n_items, n_users, width, k, share
 @pytest.mark.parametrize("width", [1, 7, 64, 80])
 @pytest.mark.parametrize(
     "make",
-    [FusedScorer, additive("relu"), additive("gelu")],
-    ids=["dot", "additive-relu", "additive-gelu"],
+    [FusedScorer, additive("relu"), additive("gelu"), quantized, quantized_relu],
+    ids=["dot", "additive-relu", "additive-gelu", "dot-quantized", "additive-relu-quantized"],
 )
 def test_a_fused_score_is_the_same_to_the_bit_whichever_call_made_it(make, width):
     items, users = make_data(1001, 4, width=width, whole=False)

@@ -1,14 +1,19 @@
 """Running the joint part of a ranker over many items, with selection inside the pass."""
 
+from fuserank.engine.scoring.codes import Codes, quantize
 from fuserank.engine.scoring.eligibility import Eligibility
 from fuserank.engine.scoring.fused import FusedScorer
 from fuserank.engine.scoring.generic import GenericScorer
+from fuserank.engine.scoring.quantized import QuantizedScorer
 from fuserank.engine.scoring.scorer import Scorer, TopK
 
 __all__ = [
+    "Codes",
     "Eligibility",
     "FusedScorer",
     "GenericScorer",
+    "QuantizedScorer",
     "Scorer",
     "TopK",
+    "quantize",
 ]

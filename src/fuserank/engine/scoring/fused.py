@@ -1,6 +1,6 @@
 """Scorers whose joint part is one compiled pass: inner product and two-layer perceptron."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,17 +64,37 @@ class FusedScorer:
         k = min(k, self.n_items)
         items = (self._states, self._constants)
         parts = self._shares.run(
-            lambda first, last: self._part(items, users, words, (first, last), k), words.shape[1]
+            lambda first, last: self._part(items, users, words, k, (first, last)), words.shape[1]
         )
         return parts[0] if len(parts) == 1 else _merge(parts, k)
+
+    def top_k_of(self, users: Mapping[str, Array], rows: Sequence[Rows], k: int) -> TopK:
+        """Return the k best items of each user out of some rows of its own.
+
+        It is the same compiled pass, over copies of these rows, so that a score is the same to
+        the bit whichever call computed it.
+
+        Args:
+            users: outputs of the user graph for q users.
+            rows: for each user (m,) catalogue rows, ascending.
+            k: items wanted.
+        """
+        every = np.concatenate(rows)
+        ends = np.cumsum([len(mine) for mine in rows])
+        position = np.arange(-(-len(every) // BLOCK) * BLOCK)
+        is_mine = position < ends[:, None]
+        is_mine[1:] &= ~is_mine[:-1]
+        words = np.packbits(is_mine, axis=1, bitorder="little").view(np.dtype("<u8"))
+        found = self._part(self._copies(every), users, words, k)
+        if len(every):
+            np.take(every, found.rows, out=found.rows)
+        return found
 
     def score(self, users: Mapping[str, Array], rows: Rows) -> FloatArray:
         """Return (q, m) float32 scores of m catalogue rows for each user; see `Scorer`."""
         n_rows = len(rows)
         scores = np.full((len(users["user_state"]), n_rows), np.nan, dtype=np.float32)
-        words = np.full((1, -(-n_rows // BLOCK)), ~np.uint64(0), dtype=np.uint64)
-        items = (_read_only(self._states[rows]), _read_only(self._constants[rows]))
-        found = self._part(items, users, words, (0, words.shape[1]), n_rows)
+        found = self._part(self._copies(rows), users, _all(n_rows), n_rows)
         for mine, theirs, order, size in zip(
             scores, found.scores, found.rows, found.sizes, strict=True
         ):
@@ -85,13 +105,16 @@ class FusedScorer:
         """Release the scan's threads."""
         self._shares.close()
 
+    def _copies(self, rows: Rows) -> tuple[FloatArray, FloatArray]:
+        return _read_only(self._states[rows]), _read_only(self._constants[rows])
+
     def _part(
         self,
         items: tuple[FloatArray, FloatArray],
         users: Mapping[str, Array],
         words: Words,
-        blocks: tuple[int, int],
         k: int,
+        blocks: tuple[int, int] | None = None,
     ) -> TopK:
         found = TopK.empty(len(users["user_state"]), k)
         if k == 0:
@@ -102,12 +125,17 @@ class FusedScorer:
             self._weights,
             np.ascontiguousarray(users["user_constant"]),
             words,
-            *blocks,
+            *(blocks or (0, words.shape[1])),
             found.scores,
             found.rows,
             found.sizes,
         )
         return found
+
+
+def _all(n_rows: int) -> Words:
+    """Return the bitmap in which every one of some rows is eligible."""
+    return np.full((1, -(-n_rows // BLOCK)), ~np.uint64(0), dtype=np.uint64)
 
 
 def _read_only(array: FloatArray) -> FloatArray:

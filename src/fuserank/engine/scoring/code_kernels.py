@@ -1,0 +1,194 @@
+"""Compiled loops over int8 codes: approximate scores, and every item that could be among the best.
+
+Codes stand in blocks of 64 items, (n_groups, 64, 4) bytes each, so that one instruction takes four
+dimensions of 16 items. They are unsigned, the code plus `OFFSET`; the sums of products start from
+what takes the offset off again, so they are exact.
+"""
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+from fuserank.engine.scoring.block_scores import GROUP, HAS_VNNI, make_block_scores
+from fuserank.engine.scoring.heap import sift_down, sift_up
+from fuserank.engine.scoring.kernels import BLOCK
+
+__all__ = ["OFFSET", "OVERFLOW", "scan_codes"]
+
+OFFSET = 128
+"""What is added to a code, -127 to 127, to store it as an unsigned byte."""
+
+OVERFLOW = -1
+"""A count that says: more items could be among the best than there is room for."""
+
+
+@intrinsic
+def _lowest_bit(_: Any, word: Any) -> Any:
+    """Return the index of the lowest set bit of a word that is not zero."""
+
+    def generate(__: Any, builder: Any, ___: Any, values: Any) -> Any:
+        return builder.cttz(values[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.uint64(types.uint64), generate
+
+
+@njit(nogil=True, cache=True)
+def _compact(scores: Any, rows: Any, q: int, count: int, least: Any) -> Any:
+    """Drop the candidates below `least`; return how many remain, or `OVERFLOW`."""
+    kept = 0
+    for i in range(count):
+        if scores[q, i] >= least:
+            scores[q, kept] = scores[q, i]
+            rows[q, kept] = rows[q, i]
+            kept += 1
+    return kept if 2 * kept <= scores.shape[1] else OVERFLOW
+
+
+@njit(nogil=True, forceinline=True)
+def _collect(
+    q: int,
+    block: Any,
+    reached: Any,
+    first_row: int,
+    margin: float,
+    best: Any,
+    best_rows: Any,
+    state: Any,
+    scores: Any,
+    rows: Any,
+    least: Any,
+) -> Any:
+    """Take up the scores of a block whose bits are set; return the least that still counts.
+
+    All arrays are those of all users, `q` being the one: `best` its heap of the k best scores,
+    `state` the size of that and the number of candidates.
+    """
+    k = best.shape[1]
+    while reached:
+        i = np.int64(_lowest_bit(reached))
+        reached &= reached - np.uint64(1)
+        score = block[i]
+        if score < least:
+            continue
+        count = state[q, 1]
+        if count == scores.shape[1]:
+            count = _compact(scores, rows, q, count, least)
+            if count == OVERFLOW:
+                state[q, 1] = OVERFLOW
+                return least
+        scores[q, count] = score
+        rows[q, count] = first_row + i
+        state[q, 1] = count + 1
+        size = state[q, 0]
+        if size < k:
+            best[q, size] = score
+            best_rows[q, size] = first_row + i
+            sift_up(best[q], best_rows[q], size)
+            state[q, 0] = size + 1
+        elif score > best[q, 0]:
+            best[q, 0] = score
+            best_rows[q, 0] = first_row + i
+            sift_down(best[q], best_rows[q], k)
+        if state[q, 0] == k:
+            least = np.float32(best[q, 0] - margin)
+    return least
+
+
+_score_dot = make_block_scores(vnni=HAS_VNNI, floored=False)
+_score_relu = make_block_scores(vnni=HAS_VNNI, floored=True)
+
+
+def _scan(*, floored: bool) -> Any:
+    """Make one scan; it closes over a constant alone, see `kernels`."""
+
+    @njit(nogil=True, cache=True)
+    def scan(
+        codes: Any,
+        bias: Any,
+        multipliers: Any,
+        floors: Any,
+        starts: Any,
+        units: Any,
+        constants: Any,
+        words: Any,
+        first_block: int,
+        last_block: int,
+        margins: Any,
+        k: int,
+        scores: Any,
+        rows: Any,
+        counts: Any,
+    ) -> None:
+        n_users = len(multipliers)
+        n_items = len(bias)
+        best = np.empty((n_users, k), dtype=np.float32)
+        best_rows = np.empty((n_users, k), dtype=np.int64)
+        state = np.zeros((n_users, 2), dtype=np.int64)
+        least = np.full(n_users, -np.inf, dtype=np.float32)
+        block = np.empty(BLOCK, dtype=np.float32)
+        last_bias = np.full(BLOCK, np.nan, dtype=np.float32)  # NaN reaches nothing
+        last_bias[: n_items % BLOCK] = bias[n_items - n_items % BLOCK :]
+        # Addresses are worked out by hand: a slice counts references, which costs more than a sum.
+        n_groups = codes.shape[1]
+        width = multipliers.shape[1]
+        score_block = _score_relu if floored else _score_dot
+        for b in range(first_block, last_block):
+            first = b * BLOCK
+            bias_at = np.uintp(last_bias.ctypes.data)
+            if first + BLOCK <= n_items:
+                bias_at = np.uintp(bias.ctypes.data + first * bias.itemsize)
+            for q in range(n_users):
+                word = words[q % len(words), b]
+                if word == 0 or state[q, 1] == OVERFLOW:
+                    continue
+                reached = word & score_block(
+                    np.uintp(codes.ctypes.data + b * n_groups * BLOCK * GROUP),
+                    np.uintp(multipliers.ctypes.data + q * width),
+                    np.uintp(floors.ctypes.data + q * width),
+                    n_groups,
+                    starts[q],
+                    bias_at,
+                    units[q],
+                    constants[q],
+                    least[q],
+                    block.ctypes.data,
+                )
+                if reached:
+                    least[q] = _collect(
+                        q,
+                        block,
+                        reached,
+                        first,
+                        margins[q],
+                        best,
+                        best_rows,
+                        state,
+                        scores,
+                        rows,
+                        least[q],
+                    )
+        counts[:] = state[:, 1]
+
+    return scan
+
+
+scan_codes = {
+    None: _scan(floored=False),
+    "relu": _scan(floored=True),
+}
+"""Scans by activation, None being the inner product; each is compiled when it is first called.
+
+Every scan takes
+    codes (n_blocks, n_groups, 64, 4) uint8, bias (n,) float32: of the items;
+    multipliers (q, 4·n_groups) int8, floors (q, 4·n_groups) uint8, starts (q,) int32, units (q,)
+        float32, constants (q,) float32: of the users, as `make_block_scores` says;
+    words, first_block, last_block: as in `kernels`;
+    margins (q,) float64: how far below the k-th best score an item still counts;
+    k: how many are the best;
+    scores (q, room) float32, rows (q, room) int32, counts (q,) int64: written, in catalogue order:
+        the items within the margin, and some that were before better ones came; `OVERFLOW` is
+        the count of those for whom there was too little room.
+"""
