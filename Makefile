@@ -73,6 +73,7 @@ bench: $(VENV)/.dev demo  ## latency against the naive graph and the floor
 	cd $(CACHE) && $(abspath $(BIN))/fuserank bench demo/movielens.bundle \
 	  --dataset movielens-100k/dataset.toml --out movielens-100k.json
 	mv $(CACHE)/movielens-100k.json $(RESULTS)/
+	$(BIN)/python -m fuserank.bench.scan $(RESULTS)/scan/synthetic.json
 	$(BIN)/python -m fuserank.bench.readme
 
 clean:  ## remove the environment and caches

@@ -1,4 +1,4 @@
-"""The measured floor: what it takes merely to read the item states once."""
+"""The measured limits: how fast memory can be read, and how fast bytes can be multiplied."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -9,9 +9,19 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-__all__ = ["read_floor_ms", "total"]
+from fuserank.engine.scoring.block_scores import GROUP, HAS_VNNI, make_block_scores
+from fuserank.engine.scoring.kernels import BLOCK
+
+__all__ = ["byte_products_per_s", "read_floor_ms", "total"]
 
 Array = npt.NDArray[Any]
+
+_GROUPS = 64
+"""Groups of a block of 16 KiB: half of a first-level cache."""
+_REPEATS = 200_000
+
+_USERS = 4
+_score = make_block_scores(vnni=HAS_VNNI, floored=False, n_users=_USERS)
 
 
 # Sums may be reordered, so that the loop runs as fast as memory delivers.
@@ -50,3 +60,40 @@ def _read(pool: ThreadPoolExecutor, parts: Sequence[Array]) -> float:
     for _ in pool.map(total, parts):
         pass
     return (time.perf_counter() - started) * 1e3
+
+
+def byte_products_per_s(threads: int) -> float:
+    """Return the multiply-adds a second of blocks of codes that stay in the nearest cache.
+
+    It is the instruction that a scan of codes uses, with nothing else to do.
+    """
+    codes = np.zeros((_GROUPS, BLOCK, GROUP), dtype=np.uint8)
+    multipliers = np.zeros((_USERS, _GROUPS, GROUP), dtype=np.int8)
+    _multiply(codes, multipliers, 1)
+    with ThreadPoolExecutor(threads, "fuserank-peak") as pool:
+        started = time.perf_counter()
+        for _ in pool.map(lambda _: _multiply(codes, multipliers, _REPEATS), range(threads)):
+            pass
+        elapsed = time.perf_counter() - started
+    return threads * _REPEATS * _USERS * codes.size / elapsed
+
+
+@njit(nogil=True, cache=True)
+def _multiply(codes: Any, multipliers: Any, repeats: int) -> Any:
+    zeros = np.zeros((2, _USERS, BLOCK), dtype=np.float32)
+    reached = np.zeros(_USERS, dtype=np.uint64)
+    for _ in range(repeats):
+        _score(
+            codes.ctypes.data,
+            multipliers.ctypes.data,
+            multipliers.ctypes.data,
+            len(codes),
+            zeros.ctypes.data,
+            zeros.ctypes.data,
+            zeros.ctypes.data,
+            zeros.ctypes.data,
+            zeros.ctypes.data,
+            zeros[1].ctypes.data,
+            reached.ctypes.data,
+        )
+    return reached[0]

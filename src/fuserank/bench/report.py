@@ -74,7 +74,7 @@ class Report:
         device: where graphs ran.
         k: items asked for.
         threads: of the engine, the naive way and the floor.
-        state_bytes: of all item states: what an exact scan must read.
+        state_bytes: of all that a scan reads: the item states, or their codes and constants.
         floor_ms: median time of merely reading them.
         machine: where it was measured.
         versions: of the packages that matter.
@@ -120,7 +120,7 @@ class Report:
             title=f"{self.workload}: {self.n_items:,} items, {self.scorer}, top {self.k}, "
             f"{self.threads} threads",
             caption=f"floor {self.floor_ms:.2f} ms (reading {self.state_bytes / 1e6:,.1f} MB of "
-            f"item states once)\n{machine.cpu}, {machine.cores} cores, load {machine.load:.1f}",
+            f"what a scan reads)\n{machine.cpu}, {machine.cores} cores, load {machine.load:.1f}",
             box=None,
         )
         table.add_column("system", no_wrap=True)

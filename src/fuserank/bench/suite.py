@@ -4,6 +4,9 @@ import asyncio
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
 
 from fuserank.bench.config import BenchConfig
 from fuserank.bench.limits import read_floor_ms
@@ -12,7 +15,7 @@ from fuserank.bench.scenarios import poisson, poisson_arrivals, single_stream
 from fuserank.bench.stats import Summary, summarise
 from fuserank.bench.systems import NAIVE, TILE, Grpc, InProcess, NaiveFullGraph, System
 from fuserank.bench.workloads import Workload
-from fuserank.bundle import Bundle
+from fuserank.bundle import Bundle, layout
 from fuserank.engine.catalogue import Catalogue
 from fuserank.engine.engine import cores, load
 from fuserank.engine.providers import resolve_device
@@ -58,7 +61,7 @@ def run_bench(
     threads = config.threads or cores()
     device = resolve_device(config.device)
     bundle = Bundle.open(workload.bundle)
-    states = Catalogue(bundle).states
+    states = _read_by_a_scan(bundle)
     with load(workload.bundle, device, threads=threads) as engine:
         floor = read_floor_ms(states, threads=threads)
         measured = asyncio.run(_measure(InProcess(engine), workload, config))
@@ -88,6 +91,15 @@ def run_bench(
         command=command,
         results=tuple(_compare(measured, floor_ms)),
     )
+
+
+def _read_by_a_scan(bundle: Bundle) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays that a scan of the whole catalogue reads."""
+    states = Catalogue(bundle).states
+    if bundle.manifest.codes is None:
+        return states
+    codes = bundle.array(layout.item_codes("blocks"))
+    return {"codes": codes, "item_constant": states["item_constant"]}
 
 
 async def _measure_server(address: str, workload: Workload, config: BenchConfig) -> list[_Measured]:

@@ -1,5 +1,7 @@
 """The scan over codes returns what the float32 scan returns, to the bit, whatever the numbers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -56,7 +58,7 @@ def check_same(exact, quantized):
         np.testing.assert_array_equal(mine[:size], theirs[:size])
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)  # the first call compiles
 @given(
     kinds=st.tuples(KINDS, KINDS, KINDS, KINDS),
     n_items=st.integers(1, 2000),
@@ -99,37 +101,22 @@ def make_normal(n_items=30_000, n_users=3, width=64, seed=0):
 
 
 @pytest.mark.parametrize("perceptron", [False, True], ids=["dot", "relu"])
-def test_no_score_of_codes_is_further_off_than_the_margin_says(perceptron):
+def test_no_score_of_codes_is_further_off_than_the_margin_says(perceptron, monkeypatch):
     items, users, weights = make_normal()
     exact, quantized = pair(items, weights if perceptron else None)
     words = Eligibility(30_000).words([(NO_ROWS, None)])
     scores = exact.score(users, np.arange(30_000))
-    queries = quantized._queries(users)
-    approximate = np.empty((3, 30_000), dtype=np.float32)
-    rows, counts = np.empty((3, 30_000), dtype=np.int32), np.empty(3, dtype=np.int64)
-    quantized._scan(
-        quantized._codes.blocks,
-        items["item_constant"],
-        queries.multipliers,
-        queries.floors,
-        -128 * queries.multipliers.sum(axis=1, dtype=np.int32),
-        queries.units.astype(np.float32),
-        queries.constants.astype(np.float32),
-        words,
-        0,
-        words.shape[1],
-        np.full(3, 1e30),
-        1,
-        approximate,
-        rows,
-        counts,
-    )
-    assert counts.tolist() == [30_000] * 3
-    off = np.abs(approximate - scores).max(axis=1)
-    assert np.all(2 * off <= queries.margins)
+    queries = replace(quantized._queries.make(users), margins=np.full(3, 1e30))
+    monkeypatch.setattr("fuserank.engine.scoring.quantized._ROOM", 30_000)
+    nothing = np.full(3, -np.inf, dtype=np.float32)
+    (found,) = quantized._scan(queries, words, 1, nothing)
+    margins = quantized._queries.make(users).margins
+    assert found.counts.tolist() == [30_000] * 3
+    off = np.abs(found.scores[:, :30_000] - scores).max(axis=1)
+    assert np.all(2 * off <= margins)
     assert np.all(off > 0)
     # And the margin is worth having: a fraction of how far scores lie apart.
-    assert np.all(queries.margins < 0.6 * scores.std(axis=1))
+    assert np.all(margins < 0.6 * scores.std(axis=1))
 
 
 @pytest.mark.parametrize("perceptron", [False, True], ids=["dot", "relu"])
@@ -157,7 +144,7 @@ def test_where_codes_tell_nothing_apart_the_float32_scan_answers(perceptron):
     exact, quantized = pair(items, weights if perceptron else None)
     words = Eligibility(20_000).words([(NO_ROWS, None)])
     check_same(exact.top_k(users, words, 10), quantized.top_k(users, words, 10))
-    assert quantized._candidates(quantized._queries(users), words, 10) is None
+    assert quantized._candidates(quantized._queries.make(users), words, 10) is None
 
 
 def test_equal_items_come_in_catalogue_order():
@@ -170,3 +157,31 @@ def test_equal_items_come_in_catalogue_order():
     found = quantized.top_k(users, words, 30)
     check_same(exact.top_k(users, words, 30), found)
     assert np.all(np.diff(found.rows[:, :20], axis=1) == 200)
+
+
+def test_a_guess_that_is_too_high_is_noticed(monkeypatch):
+    items, users, _ = make_normal()
+    exact, quantized = pair(items, None)
+    words = Eligibility(30_000).words([(NO_ROWS, None)])
+    scores = -np.sort(-exact.score(users, np.arange(30_000)), axis=1)
+    asked = []
+
+    def guess(*_):
+        asked.append(1)
+        return scores[:, 5].copy()  # six items reach it, ten are wanted
+
+    monkeypatch.setattr(quantized, "_guess", guess)
+    check_same(exact.top_k(users, words, 10), quantized.top_k(users, words, 10))
+    assert asked
+
+
+def test_a_sample_that_misses_the_best_does_no_harm():
+    items, users, _ = make_normal(64 * 64)
+    sampled = np.arange(64 * 64) // 64 % 16 == 0
+    items["item_constant"][sampled] += 1000.0  # the best stand in the sample alone
+    exact, quantized = pair(items, None)
+    words = Eligibility(64 * 64).words([(NO_ROWS, None)])
+    check_same(exact.top_k(users, words, 300), quantized.top_k(users, words, 300))
+    items["item_constant"][sampled] -= 2000.0  # and now the worst
+    exact, quantized = pair(items, None)
+    check_same(exact.top_k(users, words, 300), quantized.top_k(users, words, 300))

@@ -37,21 +37,25 @@ _WIDE = ir.VectorType(_I32, _LANES * 2)
 Emit = Callable[[Any, Any, Any, Any], Any]
 
 
-def make_block_scores(*, vnni: bool, floored: bool) -> Any:
-    """Make the function that scores a block of 64 items; numba inlines it.
+def make_block_scores(*, vnni: bool, floored: bool, n_users: int = 1) -> Any:
+    """Make the function that scores a block of 64 items for some users; numba inlines it.
 
     It is called with
 
-        (codes, multipliers, floors, n_groups, start, bias, unit, constant, least, scores)
+        (codes, multipliers, floors, n_groups, starts, bias, units, constants, least,
+         scores, reached)
 
-    of which codes (n_groups, 64, 4) uint8, multipliers (n_groups, 4) int8, floors (n_groups, 4)
-    uint8, bias (64,) float32 and scores (64,) float32 are addresses of contiguous arrays. It writes
-    the scores, unit·sum + (bias + constant), where sum is start + Σ multiplier·code, or, where
-    floored, start + Σ multiplier·max(code, floor). It returns 64 bits: which scores reach `least`.
+    of which all but n_groups are addresses of contiguous arrays: codes (n_groups, 64, 4) uint8,
+    multipliers (n_users, n_groups, 4) int8, floors (n_users, n_groups, 4) uint8, bias (64,)
+    float32, starts int32, units, constants and least float32, (n_users,) each. It writes scores
+    (n_users, 64) float32, unit·sum + (bias + constant), where sum is start + Σ multiplier·code, or,
+    where floored, start + Σ multiplier·max(code, floor); and reached (n_users,) uint64, whose bits
+    say which of them are `least` or more.
 
     Args:
         vnni: use vpdpbusd; the processor must have it.
         floored: raise codes to the floors.
+        n_users: users who share the reading of the codes; of four, all sums stay in registers.
     """
     emit = _emit_vnni if vnni else _emit_pairs
 
@@ -62,22 +66,22 @@ def make_block_scores(*, vnni: bool, floored: bool) -> Any:
         multipliers: Any,
         floors: Any,
         n_groups: Any,
-        start: Any,
+        starts: Any,
         bias: Any,
-        unit: Any,
-        constant: Any,
+        units: Any,
+        constants: Any,
         least: Any,
         scores: Any,
+        reached: Any,
     ) -> Any:
-        address, number = types.uintp, types.float32
-        signature = types.uint64(
-            address, address, address, types.intp, types.int32,
-            address, number, number, number, address,
-        )  # fmt: skip
+        addresses = [types.uintp] * 3, [types.uintp] * 7
+        signature = types.void(*addresses[0], types.intp, *addresses[1])
 
-        def generate(_: Any, builder: Any, __: Any, values: Any) -> Any:
-            sums = _generate_sums(builder, values[:5], emit, floored=floored)
-            return _generate_scores(builder, sums, values[5:])
+        def generate(context: Any, builder: Any, _: Any, values: Any) -> Any:
+            sums = _generate_sums(builder, values[:5], (n_users, emit), floored=floored)
+            for user, mine in enumerate(sums):
+                _generate_scores(builder, user, mine, values[5:])
+            return context.get_dummy_value()
 
         return signature, generate
 
@@ -88,35 +92,54 @@ def _pointer(builder: Any, base: Any, offset: Any) -> Any:
     return builder.inttoptr(builder.add(base, offset), ir.PointerType())
 
 
-def _generate_sums(builder: Any, values: Any, emit: Emit, *, floored: bool) -> list[Any]:
-    codes, multipliers, floors, n_groups, start = values
+def _generate_sums(
+    builder: Any, values: Any, how: tuple[int, Emit], *, floored: bool
+) -> list[list[Any]]:
+    """Return the sums of each user, vector by vector."""
+    codes, multipliers, floors, n_groups, starts = values
+    n_users, emit = how
     size = n_groups.type
-    totals = [cgutils.alloca_once(builder, _INTS) for _ in range(_VECTORS)]
-    for total in totals:
-        builder.store(_splat(builder, start), total)
+    totals = [
+        [cgutils.alloca_once(builder, _INTS) for _ in range(_VECTORS)] for _ in range(n_users)
+    ]
+    for user, mine in enumerate(totals):
+        start = builder.load(_pointer(builder, starts, size(user * 4)), typ=_I32, align=1)
+        for total in mine:
+            builder.store(_splat(builder, start), total)
+    width = builder.mul(n_groups, size(GROUP))
+    maximum = builder.module.declare_intrinsic(
+        "llvm.umax.v64i8", (), ir.FunctionType(_BYTES, [_BYTES, _BYTES])
+    )
     with cgutils.for_range(builder, n_groups) as loop:
-        at = builder.mul(loop.index, size(GROUP))
-        multiplier = builder.load(_pointer(builder, multipliers, at), typ=_I32, align=1)
         group = builder.add(codes, builder.mul(loop.index, size(_VECTORS * _STEP)))
-        if floored:
-            maximum = builder.module.declare_intrinsic(
-                "llvm.umax.v64i8", (), ir.FunctionType(_BYTES, [_BYTES, _BYTES])
-            )
-            floor = builder.load(_pointer(builder, floors, at), typ=_I32, align=1)
-            lowest = builder.bitcast(_splat(builder, floor), _BYTES)
-        for vector, total in enumerate(totals):
-            at = size(vector * _STEP)
-            code = builder.load(_pointer(builder, group, at), typ=_BYTES, align=1)
+        block = [
+            builder.load(_pointer(builder, group, size(vector * _STEP)), typ=_BYTES, align=1)
+            for vector in range(_VECTORS)
+        ]
+        for user, mine in enumerate(totals):
+            at = builder.add(builder.mul(width, size(user)), builder.mul(loop.index, size(GROUP)))
+            multiplier = builder.load(_pointer(builder, multipliers, at), typ=_I32, align=1)
+            raised = block
             if floored:
-                code = builder.call(maximum, [code, lowest])
-            builder.store(emit(builder, builder.load(total, typ=_INTS), code, multiplier), total)
-    return [builder.load(total, typ=_INTS) for total in totals]
+                floor = builder.load(_pointer(builder, floors, at), typ=_I32, align=1)
+                lowest = builder.bitcast(_splat(builder, floor), _BYTES)
+                raised = [builder.call(maximum, [code, lowest]) for code in block]
+            for code, total in zip(raised, mine, strict=True):
+                so_far = builder.load(total, typ=_INTS)
+                builder.store(emit(builder, so_far, code, multiplier), total)
+    return [[builder.load(total, typ=_INTS) for total in mine] for mine in totals]
 
 
-def _generate_scores(builder: Any, sums: list[Any], values: Any) -> Any:
-    bias, unit, constant, least, scores = values
-    unit, constant, least = (_splat(builder, value) for value in (unit, constant, least))
+def _generate_scores(builder: Any, user: int, sums: list[Any], values: Any) -> None:
+    bias, units, constants, least, scores, reached = values
     size = bias.type
+    unit, constant, lowest = (
+        _splat(
+            builder,
+            builder.load(_pointer(builder, array, size(user * 4)), typ=ir.FloatType(), align=1),
+        )
+        for array in (units, constants, least)
+    )
     mask = ir.Constant(_I64, 0)
     for vector, total in enumerate(sums):
         at = size(vector * _STEP)
@@ -126,11 +149,12 @@ def _generate_scores(builder: Any, sums: list[Any], values: Any) -> Any:
             builder.fadd(offset, constant),
             flags=["contract"],
         )
-        builder.store(score, _pointer(builder, scores, at), align=1)
-        reached = builder.bitcast(builder.fcmp_ordered(">=", score, least), ir.IntType(_LANES))
-        shifted = builder.shl(builder.zext(reached, _I64), ir.Constant(_I64, vector * _LANES))
+        mine = size((user * _VECTORS + vector) * _STEP)
+        builder.store(score, _pointer(builder, scores, mine), align=1)
+        bits = builder.bitcast(builder.fcmp_ordered(">=", score, lowest), ir.IntType(_LANES))
+        shifted = builder.shl(builder.zext(bits, _I64), ir.Constant(_I64, vector * _LANES))
         mask = builder.or_(mask, shifted)
-    return mask
+    builder.store(mask, _pointer(builder, reached, size(user * 8)), align=1)
 
 
 def _splat(builder: Any, value: Any) -> Any:

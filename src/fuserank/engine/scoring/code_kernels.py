@@ -51,6 +51,7 @@ def _compact(scores: Any, rows: Any, q: int, count: int, least: Any) -> Any:
 def _collect(
     q: int,
     block: Any,
+    i: int,
     reached: Any,
     first_row: int,
     margin: float,
@@ -63,14 +64,14 @@ def _collect(
 ) -> Any:
     """Take up the scores of a block whose bits are set; return the least that still counts.
 
-    All arrays are those of all users, `q` being the one: `best` its heap of the k best scores,
-    `state` the size of that and the number of candidates.
+    All arrays are those of all users, `q` being the one, and `i` its row of `block`: `best` its
+    heap of the k best scores, `state` the size of that and the number of candidates.
     """
     k = best.shape[1]
     while reached:
-        i = np.int64(_lowest_bit(reached))
+        item = np.int64(_lowest_bit(reached))
         reached &= reached - np.uint64(1)
-        score = block[i]
+        score = block[i, item]
         if score < least:
             continue
         count = state[q, 1]
@@ -80,25 +81,30 @@ def _collect(
                 state[q, 1] = OVERFLOW
                 return least
         scores[q, count] = score
-        rows[q, count] = first_row + i
+        rows[q, count] = first_row + item
         state[q, 1] = count + 1
         size = state[q, 0]
         if size < k:
             best[q, size] = score
-            best_rows[q, size] = first_row + i
+            best_rows[q, size] = first_row + item
             sift_up(best[q], best_rows[q], size)
             state[q, 0] = size + 1
         elif score > best[q, 0]:
             best[q, 0] = score
-            best_rows[q, 0] = first_row + i
+            best_rows[q, 0] = first_row + item
             sift_down(best[q], best_rows[q], k)
         if state[q, 0] == k:
             least = np.float32(best[q, 0] - margin)
     return least
 
 
-_score_dot = make_block_scores(vnni=HAS_VNNI, floored=False)
-_score_relu = make_block_scores(vnni=HAS_VNNI, floored=True)
+_USERS = 4
+"""Users whose sums stay in registers together: the codes are loaded once for all of them."""
+
+_dot_one = make_block_scores(vnni=HAS_VNNI, floored=False)
+_dot_some = make_block_scores(vnni=HAS_VNNI, floored=False, n_users=_USERS)
+_relu_one = make_block_scores(vnni=HAS_VNNI, floored=True)
+_relu_some = make_block_scores(vnni=HAS_VNNI, floored=True, n_users=_USERS)
 
 
 def _scan(*, floored: bool) -> Any:
@@ -116,60 +122,75 @@ def _scan(*, floored: bool) -> Any:
         words: Any,
         first_block: int,
         last_block: int,
+        step: int,
         margins: Any,
-        k: int,
+        least: Any,
+        best: Any,
         scores: Any,
         rows: Any,
         counts: Any,
     ) -> None:
         n_users = len(multipliers)
         n_items = len(bias)
-        best = np.empty((n_users, k), dtype=np.float32)
-        best_rows = np.empty((n_users, k), dtype=np.int64)
+        best_rows = np.empty(best.shape, dtype=np.int64)
         state = np.zeros((n_users, 2), dtype=np.int64)
-        least = np.full(n_users, -np.inf, dtype=np.float32)
-        block = np.empty(BLOCK, dtype=np.float32)
+        block = np.empty((_USERS, BLOCK), dtype=np.float32)
+        reached = np.empty(_USERS, dtype=np.uint64)
         last_bias = np.full(BLOCK, np.nan, dtype=np.float32)  # NaN reaches nothing
         last_bias[: n_items % BLOCK] = bias[n_items - n_items % BLOCK :]
         # Addresses are worked out by hand: a slice counts references, which costs more than a sum.
         n_groups = codes.shape[1]
         width = multipliers.shape[1]
-        score_block = _score_relu if floored else _score_dot
-        for b in range(first_block, last_block):
+        score_one = _relu_one if floored else _dot_one
+        score_some = _relu_some if floored else _dot_some
+        for b in range(first_block, last_block, step):
             first = b * BLOCK
             bias_at = np.uintp(last_bias.ctypes.data)
             if first + BLOCK <= n_items:
                 bias_at = np.uintp(bias.ctypes.data + first * bias.itemsize)
-            for q in range(n_users):
-                word = words[q % len(words), b]
-                if word == 0 or state[q, 1] == OVERFLOW:
-                    continue
-                reached = word & score_block(
-                    np.uintp(codes.ctypes.data + b * n_groups * BLOCK * GROUP),
-                    np.uintp(multipliers.ctypes.data + q * width),
-                    np.uintp(floors.ctypes.data + q * width),
-                    n_groups,
-                    starts[q],
-                    bias_at,
-                    units[q],
-                    constants[q],
-                    least[q],
-                    block.ctypes.data,
-                )
-                if reached:
-                    least[q] = _collect(
-                        q,
-                        block,
-                        reached,
-                        first,
-                        margins[q],
-                        best,
-                        best_rows,
-                        state,
-                        scores,
-                        rows,
-                        least[q],
+            q = 0
+            while q < n_users:
+                count = _USERS if q + _USERS <= n_users else 1
+                eligible = np.uint64(0)
+                for i in range(count):
+                    eligible |= words[(q + i) % len(words), b]
+                if eligible:
+                    arguments = (
+                        np.uintp(codes.ctypes.data + b * n_groups * BLOCK * GROUP),
+                        np.uintp(multipliers.ctypes.data + q * width),
+                        np.uintp(floors.ctypes.data + q * width),
+                        n_groups,
+                        np.uintp(starts.ctypes.data + q * 4),
+                        bias_at,
+                        np.uintp(units.ctypes.data + q * 4),
+                        np.uintp(constants.ctypes.data + q * 4),
+                        np.uintp(least.ctypes.data + q * 4),
+                        block.ctypes.data,
+                        reached.ctypes.data,
                     )
+                    if count == _USERS:
+                        score_some(*arguments)
+                    else:
+                        score_one(*arguments)
+                    for i in range(count):
+                        mine = reached[i] & words[(q + i) % len(words), b]
+                        if mine and state[q + i, 1] != OVERFLOW:
+                            raised = _collect(
+                                q + i,
+                                block,
+                                i,
+                                mine,
+                                first,
+                                margins[q + i],
+                                best,
+                                best_rows,
+                                state,
+                                scores,
+                                rows,
+                                least[q + i],
+                            )
+                            least[q + i] = max(least[q + i], raised)
+                q += count
         counts[:] = state[:, 1]
 
     return scan
@@ -185,9 +206,12 @@ Every scan takes
     codes (n_blocks, n_groups, 64, 4) uint8, bias (n,) float32: of the items;
     multipliers (q, 4·n_groups) int8, floors (q, 4·n_groups) uint8, starts (q,) int32, units (q,)
         float32, constants (q,) float32: of the users, as `make_block_scores` says;
-    words, first_block, last_block: as in `kernels`;
+    words, first_block, last_block: as in `kernels`; step: of several blocks, to scan the first;
     margins (q,) float64: how far below the k-th best score an item still counts;
-    k: how many are the best;
+    least (q,) float32: written: below it no score counts, as far as is known. Scans of several
+        parts of one catalogue may share it: whichever wrote it, k items of the catalogue reach
+        that score and the margin;
+    best (q, k) float32, filled with -inf: written: the k best scores in no order;
     scores (q, room) float32, rows (q, room) int32, counts (q,) int64: written, in catalogue order:
         the items within the margin, and some that were before better ones came; `OVERFLOW` is
         the count of those for whom there was too little room.

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fuserank.engine.scoring.kernels import BLOCK, scan_additive, scan_dot
+from fuserank.engine.scoring.kernels import BLOCK, gather, scan_additive, scan_dot
 from fuserank.engine.scoring.scorer import TopK
-from fuserank.engine.scoring.shares import Shares
+from fuserank.engine.scoring.shares import MIN_BLOCKS, Shares
 
 __all__ = ["FusedScorer"]
 
@@ -16,6 +16,10 @@ Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
+
+
+_MIN_USERS = 8
+"""Fewer users' candidates are scored sooner than another thread takes them up."""
 
 
 class FusedScorer:
@@ -64,7 +68,9 @@ class FusedScorer:
         k = min(k, self.n_items)
         items = (self._states, self._constants)
         parts = self._shares.run(
-            lambda first, last: self._part(items, users, words, k, (first, last)), words.shape[1]
+            lambda first, last: self._part(items, users, words, k, (first, last)),
+            words.shape[1],
+            MIN_BLOCKS,
         )
         return parts[0] if len(parts) == 1 else _merge(parts, k)
 
@@ -79,6 +85,14 @@ class FusedScorer:
             rows: for each user (m,) catalogue rows, ascending.
             k: items wanted.
         """
+
+        def best(first: int, last: int) -> TopK:
+            mine = {name: value[first:last] for name, value in users.items()}
+            return self._top_k_of(mine, rows[first:last], k)
+
+        return TopK.join(self._shares.run(best, len(rows), _MIN_USERS))
+
+    def _top_k_of(self, users: Mapping[str, Array], rows: Sequence[Rows], k: int) -> TopK:
         every = np.concatenate(rows)
         ends = np.cumsum([len(mine) for mine in rows])
         position = np.arange(-(-len(every) // BLOCK) * BLOCK)
@@ -106,7 +120,10 @@ class FusedScorer:
         self._shares.close()
 
     def _copies(self, rows: Rows) -> tuple[FloatArray, FloatArray]:
-        return _read_only(self._states[rows]), _read_only(self._constants[rows])
+        states = np.empty((len(rows), self._states.shape[1]), dtype=np.float32)
+        constants = np.empty(len(rows), dtype=np.float32)
+        gather(self._states, self._constants, rows, states, constants)
+        return _read_only(states), _read_only(constants)
 
     def _part(
         self,

@@ -17,7 +17,7 @@ from numba import njit
 from fuserank.engine.scoring.activations import ACTIVATIONS, DOT, FAST_MATH, activate
 from fuserank.engine.scoring.heap import sift_down, sift_up, sort
 
-__all__ = ["BLOCK", "offer_scores", "scan_additive", "scan_dot", "sort_heaps"]
+__all__ = ["BLOCK", "gather", "offer_scores", "scan_additive", "scan_dot", "sort_heaps"]
 
 BLOCK = 64
 """Items a block: the bits of one word of the eligibility bitmap."""
@@ -134,6 +134,15 @@ Every scan takes
     first_block, last_block: the range to read;
     scores (q, k) float32, rows (q, k) int64, sizes (q,) int64 zeros: written, best first.
 """
+
+
+@njit(nogil=True, cache=True)
+def gather(states: Any, bias: Any, rows: Any, states_out: Any, bias_out: Any) -> None:
+    """Copy some rows of states and bias: as numpy does, but without the GIL."""
+    for i in range(len(rows)):
+        for j in range(states.shape[1]):
+            states_out[i, j] = states[rows[i], j]
+        bias_out[i] = bias[rows[i]]
 
 
 @njit(nogil=True, cache=True)

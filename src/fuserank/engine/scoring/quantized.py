@@ -2,28 +2,10 @@
 
 Result and scores are those of the float32 scan, to the bit. For a user, let F_i be the score of
 item i as the float32 scan computes it, A_i the one computed of the codes, and |F_i - A_i| ≤ β for
-all i. The k items of the largest A have F ≥ A_(k) - β, so F_(k) ≥ A_(k) - β; and an item among the
-k best, ties included, has A_i ≥ F_i - β ≥ A_(k) - 2β. So a pass that keeps every item within 2β of
-its k-th best A misses none, and the float32 scan of those alone decides.
-
-What β consists of. Let s_j be a state, g_j its scale, c_j its code, e_j = s_j - g_j·c_j.
-
-- *Inner product*, Σ u_j·s_j + b. With whole numbers q_j for which u_j·g_j = unit·q_j + δ_j, the
-  codes give unit·Σ q_j·c_j + b. The difference is Σ u_j·e_j + Σ δ_j·c_j; each sum is bounded by
-  Σ|·||·| over the largest of any item, and by Cauchy and Schwarz with the largest norms.
-- *Perceptron*, Σ w_j·max(0, u_j + s_j) + b = Σ w_j·(u_j + max(s_j, -u_j)) + b. All |s_j| are at
-  most 127·g_j: -u_j may be cut to that, p_j, where the cut is made good in the constant. With the
-  code r_j = rint(p_j / g_j), d_j = p_j - g_j·r_j, and w_j·g_j = unit·m_j, the codes give
-  unit·Σ m_j·max(c_j, r_j). A maximum moves no more than the more moved of its two, so the
-  difference is at most Σ|w_j|·max(|e_j|, |d_j|), again by either bound, and what float64 left
-  between w_j·g_j and unit·m_j.
-- *Rounding*. The float32 scan adds, in an unknown order, at most width + 4 roundings a term: with
-  γ_m = mε / (1 - mε), ε = 2⁻²⁴, it errs by γ times the sum of its terms' sizes. The sums of codes
-  are whole numbers and exact; completing a score takes four roundings. Underflow adds less than
-  2⁻¹⁰⁰ a term; where a sum could overflow, the float32 scan answers.
-
-Source: N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, section 4.2 (any
-order of summation).
+all i; `queries` says why there is such a β. The k items of the largest A have F ≥ A_(k) - β, so
+F_(k) ≥ A_(k) - β; and an item among the k best, ties included, has A_i ≥ F_i - β ≥ A_(k) - 2β. So a
+pass that keeps every item within 2β of its k-th best A misses none, and the float32 scan of those
+alone decides.
 """
 
 from collections.abc import Mapping
@@ -33,25 +15,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fuserank.engine.scoring.block_scores import GROUP
-from fuserank.engine.scoring.code_kernels import OFFSET, OVERFLOW, scan_codes
-from fuserank.engine.scoring.codes import LARGEST_CODE, Codes
+from fuserank.engine.scoring.code_kernels import OVERFLOW, scan_codes
+from fuserank.engine.scoring.codes import Codes
 from fuserank.engine.scoring.fused import FusedScorer
 from fuserank.engine.scoring.kernels import BLOCK
+from fuserank.engine.scoring.queries import Queries, QueryMaker
 from fuserank.engine.scoring.scorer import TopK
-from fuserank.engine.scoring.shares import Shares
+from fuserank.engine.scoring.shares import MIN_BLOCKS, Shares
 
 __all__ = ["QuantizedScorer"]
 
 Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
-DoubleArray = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
-
-_EPSILON = 2.0**-24
-_LARGEST_SCORE = 1e30
-"""Sums below it are far from the overflow of float32."""
 
 _MAX_SHARE = 8
 """More candidates than one item in so many cost more than the float32 scan saves."""
@@ -59,16 +36,33 @@ _MAX_SHARE = 8
 _ROOM, _ROOM_A_RESULT = 2048, 8
 """Candidates a user may have: so many, and so many more for each item wanted."""
 
+_SAMPLED = 16
+"""One block in so many is scanned first, where several users share the pass."""
 
-@dataclass(frozen=True)
-class _Queries:
-    """Users as `scan_codes` takes them, and their margins (q,) float64: 2β and a rounding."""
+_MIN_GUESSED_BY = 8
+"""The least rank in a sample that a guess is made by."""
 
-    multipliers: npt.NDArray[np.int8]
-    floors: npt.NDArray[np.uint8]
-    units: DoubleArray
-    constants: DoubleArray
-    margins: DoubleArray
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """What a scan of some blocks found; room is how many candidates a user may have.
+
+    Attributes:
+        best: (q, k) float32: the k best scores in no order, -inf where there were fewer.
+        scores: (q, room) float32, rows (q, room) int32: of the candidates.
+        counts: (q,) int64: candidates of each user, or `OVERFLOW`.
+    """
+
+    best: FloatArray
+    scores: FloatArray
+    rows: npt.NDArray[np.int32]
+    counts: npt.NDArray[np.int64]
+
+    @property
+    def is_written(self) -> npt.NDArray[np.bool_]:
+        """(q, room) bool: where there are candidates."""
+        written: npt.NDArray[np.bool_] = np.arange(self.scores.shape[1]) < self.counts[:, None]
+        return written
 
 
 class QuantizedScorer:
@@ -95,14 +89,12 @@ class QuantizedScorer:
         self._exact = FusedScorer(
             item_states, weights=weights, activation=activation, threads=threads
         )
-        self._codes = codes
+        self._blocks, self._irregular = codes.blocks, codes.irregular
         self._constants = np.asarray(item_states["item_constant"])
-        self._weights = None if weights is None else np.asarray(weights).astype(np.float64)
-        self._scan = scan_codes[activation]
+        self._queries = QueryMaker(codes, self._constants, weights)
+        self._scan_codes = scan_codes[activation]
         self._shares = Shares(threads)
         self._regular = _without(len(self._constants), codes.irregular)
-        finite = np.abs(self._constants[np.isfinite(self._constants)])
-        self._largest_constant = float(finite.max(initial=0.0))
 
     @property
     def n_items(self) -> int:
@@ -114,11 +106,10 @@ class QuantizedScorer:
         k = min(k, self.n_items)
         if k == 0 or k > self.n_items // _MAX_SHARE:
             return self._exact.top_k(users, words, k)
-        with np.errstate(all="ignore"):  # what is not finite, or too large, has no finite margin
-            queries = self._queries(users)
-        if not np.isfinite(queries.margins).all():
-            return self._exact.top_k(users, words, k)
-        candidates = self._candidates(queries, words, k)
+        queries = self._queries.make(users)
+        candidates = None
+        if np.isfinite(queries.margins).all():
+            candidates = self._candidates(queries, words, k)
         if candidates is None:
             return self._exact.top_k(users, words, k)
         return self._exact.top_k_of(users, candidates, k)
@@ -132,134 +123,98 @@ class QuantizedScorer:
         self._exact.close()
         self._shares.close()
 
-    def _queries(self, users: Mapping[str, Array]) -> _Queries:
-        user = users["user_state"].astype(np.float64)
-        constant = users["user_constant"].astype(np.float64)
-        if self._weights is None:
-            return self._products(user, constant)
-        return self._perceptrons(user, constant, self._weights)
-
-    def _products(self, user: DoubleArray, constant: DoubleArray) -> _Queries:
-        codes = self._codes
-        scaled = user * codes.scales
-        sizes = np.abs(scaled)
-        units = sizes.max(axis=1, initial=0.0) / LARGEST_CODE
-        multipliers = np.rint(scaled / np.where(units > 0, units, 1.0)[:, None])
-        missed = np.abs(scaled - units[:, None] * multipliers)
-        of_items = np.minimum(
-            np.abs(user) @ codes.errors, np.linalg.norm(scaled, axis=1) * codes.error_norm
-        )
-        of_users = np.minimum(
-            missed.sum(axis=1) * LARGEST_CODE, np.linalg.norm(missed, axis=1) * codes.code_norm
-        )
-        mass = sizes.sum(axis=1) * LARGEST_CODE
-        floors = np.zeros(scaled.shape, dtype=np.uint8)
-        return self._bounded(multipliers, floors, units, constant, (of_items + of_users, mass))
-
-    def _perceptrons(
-        self, user: DoubleArray, constant: DoubleArray, weights: DoubleArray
-    ) -> _Queries:
-        codes = self._codes
-        sizes = np.abs(weights)
-        reach = LARGEST_CODE * codes.scales
-        lowest = np.clip(-user, -reach, reach)
-        floors = np.rint(lowest / np.where(codes.scales > 0, codes.scales, 1.0))
-        missed = np.abs(lowest - codes.scales * floors)
-        multipliers = np.rint(weights * codes.scales / (codes.unit or 1.0))
-        left = np.abs(weights * codes.scales - codes.unit * multipliers).sum() * LARGEST_CODE
-        steps = np.divide(missed, codes.scales, where=codes.scales > 0, out=np.zeros_like(missed))
-        beta = np.minimum(
-            np.maximum(codes.errors, missed) @ sizes,
-            np.linalg.norm(weights * codes.scales)
-            * np.hypot(codes.error_norm, np.linalg.norm(steps, axis=1)),
-        )
-        mass = (np.abs(user) + reach) @ sizes * 2.0
-        constant = constant + (user + np.maximum(-user - reach, 0.0)) @ weights
-        shape = (len(user), len(weights))
-        return self._bounded(
-            np.broadcast_to(multipliers, shape),
-            floors + OFFSET,
-            np.full(len(user), codes.unit),
-            constant,
-            (beta + left, mass),
-        )
-
-    def _bounded(
-        self,
-        multipliers: DoubleArray,
-        floors: Array,
-        units: DoubleArray,
-        constants: DoubleArray,
-        bounds: tuple[DoubleArray, DoubleArray],
-    ) -> _Queries:
-        """Add the roundings of float32 to the bounds.
-
-        These are (q,) differences in exact arithmetic, and (q,) sums of the sizes of all terms but
-        the constants.
-        """
-        beta, mass = bounds
-        mass = mass + np.abs(constants) + self._largest_constant
-        width = multipliers.shape[1]
-        roundings = 2 * (width + 8) * _EPSILON  # of the float32 scan and of completing a score
-        beta = beta + roundings / (1.0 - roundings) * mass + width * 2.0**-100
-        margins = (2.0 * beta + 2.0**-22 * (mass + beta)) * (1 + 1e-6)
-        behind = [(0, 0), (0, -width % GROUP)]
-        return _Queries(  # the scan reads whole rows by their address: they must be contiguous
-            multipliers=np.pad(multipliers.astype(np.int8, order="C"), behind),
-            floors=np.pad(floors.astype(np.uint8, order="C"), behind),
-            units=units,
-            constants=constants,
-            margins=np.where(mass < _LARGEST_SCORE, margins, np.inf),
-        )
-
-    def _candidates(self, queries: _Queries, words: Words, k: int) -> list[Rows] | None:
+    def _candidates(self, queries: Queries, words: Words, k: int) -> list[Rows] | None:
         """Return the rows that could be among each user's k best; None where they are too many."""
-        irregular = self._codes.irregular
-        regular = words & self._regular if len(irregular) else words
-        n_users = len(queries.margins)
-        room = min(self.n_items, _ROOM + _ROOM_A_RESULT * k)
-        starts = -OFFSET * queries.multipliers.sum(axis=1, dtype=np.int32)
+        regular = words & self._regular if len(self._irregular) else words
+        guesses = self._guess(queries, regular, k)
+        parts = self._scan(queries, regular, k, guesses)
+        kth = _kth_best(parts, k)
+        if (kth < guesses).any():  # a guess was too high: fewer than k items surpass it
+            parts = self._scan(queries, regular, k, np.full_like(guesses, -np.inf))
+            kth = _kth_best(parts, k)
+        if any((part.counts == OVERFLOW).any() for part in parts):
+            return None
+        scores = np.concatenate([part.scores for part in parts], axis=1)
+        rows = np.concatenate([part.rows for part in parts], axis=1)
+        kept = np.concatenate([part.is_written for part in parts], axis=1)
+        kept &= scores >= (kth - queries.margins)[:, None]
+        if kept.sum() > len(kth) * (self.n_items // _MAX_SHARE):
+            return None
+        candidates = [
+            mine[chosen].astype(np.int64) for mine, chosen in zip(rows, kept, strict=True)
+        ]
+        if len(self._irregular):
+            candidates = [
+                np.sort(np.concatenate([mine, self._eligible_irregular(words[q % len(words)])]))
+                for q, mine in enumerate(candidates)
+            ]
+        return candidates
 
-        def scan(first: int, last: int) -> tuple[Array, Array, Array]:
-            scores = np.empty((n_users, room), dtype=np.float32)
-            rows = np.empty((n_users, room), dtype=np.int32)
-            counts = np.empty(n_users, dtype=np.int64)
-            self._scan(
-                self._codes.blocks,
+    def _guess(self, queries: Queries, words: Words, k: int) -> FloatArray:
+        """Guess (q,) scores that more than k items surpass, from a sample of the blocks.
+
+        A scan that starts from nothing takes up thousands of items before it knows what counts. The
+        guess aims at three times k items; it is checked after the scan.
+        """
+        n_users = len(queries.margins)
+        if n_users == 1:
+            return np.full(1, -np.inf, dtype=np.float32)
+        rank = max(_MIN_GUESSED_BY, -(-3 * k // _SAMPLED))
+        nothing = np.full(n_users, -np.inf, dtype=np.float32)
+        sample = self._scan(queries, words, rank, nothing, _SAMPLED)
+        if any((part.counts == OVERFLOW).any() for part in sample):
+            return nothing
+        return _kth_best(sample, rank)
+
+    def _scan(
+        self, queries: Queries, words: Words, k: int, guesses: FloatArray, step: int = 1
+    ) -> list[_Found]:
+        """Scan every step-th block, taking up what is within the margin of a guess or better."""
+        n_users = len(guesses)
+        room = min(self.n_items, _ROOM + _ROOM_A_RESULT * k)
+        least = (guesses - queries.margins).astype(np.float32)
+
+        def scan(first: int, last: int) -> _Found:
+            found = _Found(
+                best=np.full((n_users, k), -np.inf, dtype=np.float32),
+                scores=np.empty((n_users, room), dtype=np.float32),
+                rows=np.empty((n_users, room), dtype=np.int32),
+                counts=np.empty(n_users, dtype=np.int64),
+            )
+            self._scan_codes(
+                self._blocks,
                 self._constants,
                 queries.multipliers,
                 queries.floors,
-                starts,
-                queries.units.astype(np.float32),
-                queries.constants.astype(np.float32),
-                regular,
+                queries.starts,
+                queries.units,
+                queries.constants,
+                words,
                 first,
                 last,
+                step,
                 queries.margins,
-                k,
-                scores,
-                rows,
-                counts,
+                least,
+                found.best,
+                found.scores,
+                found.rows,
+                found.counts,
             )
-            return scores, rows, counts
+            return found
 
-        parts = self._shares.run(scan, words.shape[1])
-        if any((counts == OVERFLOW).any() for *_, counts in parts):
-            return None
-        candidates = []
-        for user, margin in enumerate(queries.margins):
-            scores = np.concatenate([scores[user, : counts[user]] for scores, _, counts in parts])
-            rows = np.concatenate([rows[user, : counts[user]] for _, rows, counts in parts])
-            if len(scores) > k:
-                kth = np.partition(scores, len(scores) - k)[len(scores) - k]
-                rows = rows[scores >= kth - margin]
-            if len(irregular):
-                mine = _eligible(words[user % len(words)], irregular)
-                rows = np.sort(np.concatenate([rows, mine]))
-            candidates.append(rows.astype(np.int64))
-        if sum(map(len, candidates)) > n_users * (self.n_items // _MAX_SHARE):
-            return None
-        return candidates
+        return self._shares.run(scan, words.shape[1], MIN_BLOCKS * step)
+
+    def _eligible_irregular(self, words: Words) -> Rows:
+        rows = self._irregular
+        bits = (words[rows // BLOCK] >> (rows % BLOCK).astype(np.uint64)) & np.uint64(1)
+        eligible: Rows = rows[bits.astype(bool)]
+        return eligible
+
+
+def _kth_best(parts: list[_Found], k: int) -> FloatArray:
+    """Return (q,) float32: the k-th best score of each user, -inf where there are fewer."""
+    best: FloatArray = np.concatenate([part.best for part in parts], axis=1)
+    return np.partition(best, -k, axis=1)[:, -k]
 
 
 def _without(n_items: int, rows: Rows) -> Words:
@@ -268,10 +223,3 @@ def _without(n_items: int, rows: Rows) -> Words:
     bits[rows] = 0
     words: Words = np.packbits(bits, bitorder="little").view(np.dtype("<u8"))
     return words
-
-
-def _eligible(words: Words, rows: Rows) -> Rows:
-    """Return those of the rows whose bit is set."""
-    bits = (words[rows // BLOCK] >> (rows % BLOCK).astype(np.uint64)) & np.uint64(1)
-    eligible: Rows = rows[bits.astype(bool)]
-    return eligible

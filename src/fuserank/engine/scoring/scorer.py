@@ -1,6 +1,6 @@
 """What every scorer does."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -33,6 +33,17 @@ class TopK:
             scores=np.full((n_users, k), -np.inf, dtype=np.float32),
             rows=np.zeros((n_users, k), dtype=np.int64),
             sizes=np.zeros(n_users, dtype=np.int64),
+        )
+
+    @classmethod
+    def join(cls, parts: "Sequence[TopK]") -> "TopK":
+        """Put users' results one behind the other."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            scores=np.concatenate([part.scores for part in parts]),
+            rows=np.concatenate([part.rows for part in parts]),
+            sizes=np.concatenate([part.sizes for part in parts]),
         )
 
 

@@ -4,18 +4,18 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-__all__ = ["Shares"]
+__all__ = ["MIN_BLOCKS", "Shares"]
 
 _Result = TypeVar("_Result")
 
-_MIN_BLOCKS = 512
-"""A smaller share costs less than handing it to another thread (32,768 items, some 0.2 ms)."""
+MIN_BLOCKS = 512
+"""A smaller share of blocks costs less than handing it to another thread: 32,768 items, 0.2 ms."""
 
 
 class Shares:
-    """Cuts a range of blocks into one share a thread; the caller's own thread takes the first.
+    """Cuts a range of work into one share a thread; the caller's own thread takes the first.
 
-    >>> Shares(2).run(lambda first, last: last - first, 3000)
+    >>> Shares(2).run(lambda first, last: last - first, 3000, 100)
     [1500, 1500]
     """
 
@@ -24,12 +24,12 @@ class Shares:
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, "fuserank-scan") if threads > 1 else None
 
-    def run(self, work: Callable[[int, int], _Result], n_blocks: int) -> list[_Result]:
-        """Return what `work` made of each share, in catalogue order."""
-        n_shares = max(1, min(self._threads, n_blocks // _MIN_BLOCKS))
+    def run(self, work: Callable[[int, int], _Result], size: int, least: int) -> list[_Result]:
+        """Return what `work` made of each share, in order; none is smaller than `least`."""
+        n_shares = max(1, min(self._threads, size // least))
         if self._pool is None or n_shares == 1:
-            return [work(0, n_blocks)]
-        edges = [n_blocks * share // n_shares for share in range(n_shares + 1)]
+            return [work(0, size)]
+        edges = [size * share // n_shares for share in range(n_shares + 1)]
         others = [
             self._pool.submit(work, edges[share], edges[share + 1]) for share in range(1, n_shares)
         ]
