@@ -11,10 +11,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+
+from fuserank.export.verify import pair_scores, part_scores
 
 TinyModel = Callable[..., Path]
 
@@ -149,3 +152,22 @@ def _byte_pairs(texts: list[str]) -> Tokenizer:
     )
     tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
     return tokenizer
+
+
+@pytest.fixture(scope="session")
+def check_top_100() -> Callable[..., None]:
+    """Return a check that the parts rank the best hundred items as the whole does.
+
+    Two items may change places where the whole itself tells them apart by rounding alone.
+    """
+
+    def check(model: Any, parts: Any, users: Any, items: Any) -> None:
+        whole, made = pair_scores(model, users, items), part_scores(parts, users, items)
+        assert whole.shape[1] > 200
+        nothing = 1e-5 * max(1.0, np.abs(whole).max())
+        for mine, theirs in zip(whole, made, strict=True):
+            best, found = (np.argsort(-row, kind="stable")[:100] for row in (mine, theirs))
+            np.testing.assert_allclose(mine[found], mine[best], rtol=0, atol=nothing)
+            assert np.mean(best == found) > 0.9
+
+    return check

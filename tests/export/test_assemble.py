@@ -83,6 +83,10 @@ def test_the_manifest_says_what_was_assembled(tmp_path, full, schema):
         "user": ["user.u"],
         "item": ["item.i"],
         "joint": ["user_state", "user_constant", "item_state", "item_constant"],
+        "select": [
+            *("user_state", "user_constant", "item_state", "item_constant"),
+            *("eligible", "blocks", "k"),
+        ],
     }
     assert manifest.graphs["item"].outputs[0].shape == ("batch", WIDTH)
     quality = json.loads(bundle.file(layout.QUALITY).read_bytes())

@@ -252,8 +252,10 @@ def test_the_parts_score_as_the_whole(rankers, name, kind, work):
         ("linear", "no value mixes the sides"),
     ],
 )
-def test_what_stays_generic_says_where_the_sides_mix(rankers, name, note):
+def test_what_stays_generic_says_where_the_sides_mix(rankers, name, note, caplog):
     assert note in split(rankers[name]).scorer.note
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert note in caplog.text
 
 
 def test_the_rewrites_that_fired_are_named(rankers):

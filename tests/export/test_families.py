@@ -228,10 +228,10 @@ LOWERED = {
 
 
 def drawn():
-    """Inputs of nine users and of forty items."""
+    """Inputs of nine users and of 400 items."""
     rng = np.random.default_rng(1)
     users = {"user.fields": rng.integers(0, N_VALUES, (9, N_FIELDS))}
-    return users, {"item.fields": rng.integers(0, N_VALUES, (40, N_FIELDS))}
+    return users, {"item.fields": rng.integers(0, N_VALUES, (400, N_FIELDS))}
 
 
 def exported(model):
@@ -275,10 +275,11 @@ def test_activations_however_they_are_spelled(module, name):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 @pytest.mark.parametrize("family", LOWERED, ids=lambda family: family.__name__)
-def test_families_from_pytorch(family):
+def test_families_from_pytorch(family, check_top_100):
     model = exported(family())
     parts = factorise(model, sides_by_name(value.name for value in model.graph.input))
     assert verify_factorised(model, parts, *drawn()) <= 1e-5
+    check_top_100(model, parts, *drawn())
     kind, width = LOWERED[family]
     assert parts.scorer.kind is kind, parts.scorer.note
     if width is not None:

@@ -113,7 +113,7 @@ LOWERED = {
 
 
 @pytest.mark.parametrize("family", LOWERED, ids=lambda family: family.__name__)
-def test_families_from_keras(family):
+def test_families_from_keras(family, check_top_100):
     keras.utils.set_random_seed(0)
     inputs = {
         spec.name: keras.Input(spec.shape[1:], dtype=spec.dtype, name=spec.name) for spec in SPECS
@@ -127,8 +127,9 @@ def test_families_from_keras(family):
     model = export_interaction(trained, SPECS)
     parts = factorise(model, sides_by_name(value.name for value in model.graph.input))
     users = {"user.fields": rng.integers(0, N_VALUES, (9, N_FIELDS))}
-    items = {"item.fields": rng.integers(0, N_VALUES, (40, N_FIELDS))}
+    items = {"item.fields": rng.integers(0, N_VALUES, (400, N_FIELDS))}
     assert verify_factorised(model, parts, users, items) <= 1e-5
+    check_top_100(model, parts, users, items)
     kind, width = LOWERED[family]
     assert parts.scorer.kind is kind, parts.scorer.note
     if width is not None:

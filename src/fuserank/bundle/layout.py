@@ -30,6 +30,7 @@ GRAPHS = {
     "user": "interaction/user.onnx",
     "item": "interaction/item.onnx",
     "joint": "interaction/joint.onnx",
+    "select": "interaction/select.onnx",
 }
 WEIGHTS = "interaction/weights.npy"
 

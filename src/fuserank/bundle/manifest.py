@@ -112,7 +112,7 @@ class Manifest:
         scorer: how items are scored.
         codes: of the item states, or None: without them scans read float32.
         encoder: the text encoder, or None.
-        graphs: ``full``, ``user``, ``item`` and ``joint``.
+        graphs: ``full``, ``user``, ``item``, ``joint`` and ``select``.
         producer: versions of what made the bundle.
         files: size and digest of every other file, by path.
     """

@@ -28,6 +28,7 @@ from fuserank.engine.scoring import (
     FusedScorer,
     GenericScorer,
     QuantizedScorer,
+    ResidentScorer,
     Scorer,
     TopK,
 )
@@ -261,6 +262,13 @@ class Engine:
 
 def _make_scorer(bundle: Bundle, catalogue: Catalogue, device: Device, threads: int) -> Scorer:
     scorer = bundle.manifest.scorer
+    if device is Device.CUDA:
+        return ResidentScorer(
+            GraphSession(bundle.file(layout.GRAPHS["select"]), device, captured=True),
+            GraphSession(bundle.file(layout.GRAPHS["joint"]), device),
+            catalogue.states,
+            device,
+        )
     if scorer.kind is ScorerKind.GENERIC:
         joint = GraphSession(bundle.file(layout.GRAPHS["joint"]), device, threads=threads)
         return GenericScorer(joint, catalogue.states)

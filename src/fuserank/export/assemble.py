@@ -25,6 +25,7 @@ from fuserank.bundle import (
 from fuserank.engine.encoder import TextEncoder
 from fuserank.export.factorise import Factorised, factorise
 from fuserank.export.items import write_item_codes, write_item_states
+from fuserank.export.selection import with_selection
 from fuserank.export.sides import sides_by_name
 from fuserank.export.verify import verify_factorised
 from fuserank.schema import Kind, Schema, Side, TensorSpec, pack_history
@@ -202,7 +203,13 @@ def _random(spec: TensorSpec, count: int, rng: np.random.Generator) -> Array:
 def _write_graphs(
     writer: BundleWriter, full: onnx.ModelProto, parts: Factorised
 ) -> dict[str, GraphInfo]:
-    graphs = {"full": full, "user": parts.user, "item": parts.item, "joint": parts.joint}
+    graphs = {
+        "full": full,
+        "user": parts.user,
+        "item": parts.item,
+        "joint": parts.joint,
+        "select": with_selection(parts.joint),
+    }
     for name, graph in graphs.items():
         writer.add_bytes(layout.GRAPHS[name], graph.SerializeToString())
     if parts.weights is not None:

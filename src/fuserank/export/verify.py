@@ -12,7 +12,7 @@ from fuserank.engine.providers import Device, provider_options
 from fuserank.errors import ParityError
 from fuserank.export.factorise import Factorised
 
-__all__ = ["TOLERANCE", "pair_scores", "verify_factorised"]
+__all__ = ["TOLERANCE", "pair_scores", "part_scores", "verify_factorised"]
 
 Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
@@ -43,9 +43,7 @@ def verify_factorised(
         ParityError: it exceeds `TOLERANCE`.
     """
     reference = pair_scores(full, users, items)
-    user_states = _run(parts.user, users)
-    item_states = _run(parts.item, items)
-    (scores,) = _run(parts.joint, {**user_states, **item_states}).values()
+    scores = part_scores(parts, users, items)
     if scores.shape != reference.shape:
         raise ParityError(f"joint graph: found scores {scores.shape}, expected {reference.shape}")
     largest = max(1.0, np.abs(reference).max(initial=0.0))
@@ -56,6 +54,15 @@ def verify_factorised(
             f"expected at most {TOLERANCE:.0e}; the graph has an operation that a rewrite misread"
         )
     return difference
+
+
+def part_scores(
+    parts: Factorised, users: Mapping[str, Array], items: Mapping[str, Array]
+) -> FloatArray:
+    """Return (q, n) scores of the three parts."""
+    states = {**_run(parts.user, users), **_run(parts.item, items)}
+    (scores,) = _run(parts.joint, states).values()
+    return scores
 
 
 def pair_scores(

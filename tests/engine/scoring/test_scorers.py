@@ -13,14 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from fuserank.engine.providers import Device
 from fuserank.engine.scoring import (
     Eligibility,
     FusedScorer,
     GenericScorer,
     QuantizedScorer,
+    ResidentScorer,
     quantize,
 )
 from fuserank.engine.session import GraphSession
+from fuserank.export.selection import with_selection
 
 WEIGHTS = np.array([1, -2, 3, 1, -1, 2, 1, -3] * 10, dtype=np.float32)
 NO_ROWS = np.empty(0, dtype=np.int64)
@@ -94,6 +97,36 @@ def distance_graph():
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
 
+def product_graph():
+    """Make the joint graph of an inner product."""
+    graph = distance_graph()
+    del graph.graph.node[:]
+    graph.graph.node.extend(
+        [
+            helper.make_node("Transpose", ["item_state"], ["columns"], perm=[1, 0]),
+            helper.make_node("MatMul", ["user_state", "columns"], ["product"]),
+            helper.make_node("Unsqueeze", ["user_constant", "a1"], ["constant"]),
+            helper.make_node("Add", ["product", "constant"], ["partial"]),
+            helper.make_node("Add", ["partial", "item_constant"], ["scores"]),
+        ]
+    )
+    return graph
+
+
+@pytest.fixture(scope="module")
+def resident(tmp_path_factory):
+    """Return what makes a resident scorer of a joint graph, on the CPU."""
+
+    def make(joint):
+        folder = tmp_path_factory.mktemp("resident")
+        onnx.save(joint, folder / "joint.onnx")
+        onnx.save(with_selection(joint), folder / "select.onnx")
+        select, plain = (GraphSession(folder / f"{name}.onnx") for name in ("select", "joint"))
+        return lambda items, threads=1: ResidentScorer(select, plain, items, Device.CPU)
+
+    return {"product": make(product_graph()), "distance": make(distance_graph())}
+
+
 @pytest.fixture(scope="module")
 def joint(tmp_path_factory):
     path = tmp_path_factory.mktemp("joint") / "joint.onnx"
@@ -110,9 +143,11 @@ def joint(tmp_path_factory):
         "additive-relu-quantized",
         "additive-identity",
         "generic-distance",
+        "resident-product",
+        "resident-distance",
     ],
 )
-def case(request, joint):
+def case(request, joint, resident):
     name = request.param
     if name == "dot":
         return Case(name, FusedScorer, lambda user, item: user * item)
@@ -126,6 +161,10 @@ def case(request, joint):
         return Case(
             name, additive("identity"), lambda user, item: WEIGHTS[: item.shape[1]] * (user + item)
         )
+    if name == "resident-product":
+        return Case(name, resident["product"], lambda user, item: user * item)
+    if name == "resident-distance":
+        return Case(name, resident["distance"], lambda user, item: -np.abs(user - item))
     return Case(
         name,
         lambda items, threads=1: GenericScorer(joint[threads], items),

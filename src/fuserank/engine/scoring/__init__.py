@@ -5,6 +5,7 @@ from fuserank.engine.scoring.eligibility import Eligibility
 from fuserank.engine.scoring.fused import FusedScorer
 from fuserank.engine.scoring.generic import GenericScorer
 from fuserank.engine.scoring.quantized import QuantizedScorer
+from fuserank.engine.scoring.resident import ResidentScorer
 from fuserank.engine.scoring.scorer import Scorer, TopK
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "FusedScorer",
     "GenericScorer",
     "QuantizedScorer",
+    "ResidentScorer",
     "Scorer",
     "TopK",
     "quantize",

@@ -72,7 +72,7 @@ class FusedScorer:
             words.shape[1],
             MIN_BLOCKS,
         )
-        return parts[0] if len(parts) == 1 else _merge(parts, k)
+        return TopK.merge(parts, k)
 
     def top_k_of(self, users: Mapping[str, Array], rows: Sequence[Rows], k: int) -> TopK:
         """Return the k best items of each user out of some rows of its own.
@@ -163,17 +163,3 @@ def _read_only(array: FloatArray) -> FloatArray:
     view = array.view()
     view.flags.writeable = False
     return view
-
-
-def _merge(parts: list[TopK], k: int) -> TopK:
-    """Join the results of several ranges, given in catalogue order."""
-    n_users = len(parts[0].sizes)
-    joined = TopK.empty(n_users, k)
-    for user in range(n_users):
-        scores = np.concatenate([part.scores[user, : part.sizes[user]] for part in parts])
-        rows = np.concatenate([part.rows[user, : part.sizes[user]] for part in parts])
-        order = np.lexsort((rows, -scores))[:k]
-        joined.sizes[user] = len(order)
-        joined.scores[user, : len(order)] = scores[order]
-        joined.rows[user, : len(order)] = rows[order]
-    return joined

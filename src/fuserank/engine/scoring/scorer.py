@@ -46,6 +46,22 @@ class TopK:
             sizes=np.concatenate([part.sizes for part in parts]),
         )
 
+    @classmethod
+    def merge(cls, parts: "Sequence[TopK]", k: int) -> "TopK":
+        """Return the k best of several ranges of the catalogue, given in its order."""
+        if len(parts) == 1:
+            return parts[0]
+        n_users = len(parts[0].sizes)
+        merged = cls.empty(n_users, k)
+        for user in range(n_users):
+            scores = np.concatenate([part.scores[user, : part.sizes[user]] for part in parts])
+            rows = np.concatenate([part.rows[user, : part.sizes[user]] for part in parts])
+            order = np.lexsort((rows, -scores))[:k]
+            merged.sizes[user] = len(order)
+            merged.scores[user, : len(order)] = scores[order]
+            merged.rows[user, : len(order)] = rows[order]
+        return merged
+
 
 class Scorer(Protocol):
     """Scores items for users from their states; safe under concurrent callers."""
