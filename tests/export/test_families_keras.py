@@ -96,8 +96,34 @@ def two_cross_layers(u, i):
     return cross(u, i, depth=2)
 
 
+def bilinear(u, i):
+    return ops.sum(layers.Dense(SIDE, use_bias=False)(flat(u)) * flat(i), axis=-1)
+
+
+def fwfm(u, i):
+    pairs = [ops.sum(u[:, a] * i[:, b], axis=1, keepdims=True)
+             for a in range(N_FIELDS) for b in range(N_FIELDS)]  # fmt: skip
+    return layers.Dense(1)(layers.Concatenate()(pairs)) + layers.Dense(1)(both(u, i))
+
+
+def din(u, i):
+    target = ops.tile(i[:, :1], (1, N_FIELDS, 1))
+    compared = layers.Concatenate()([u, target, u - target, u * target])
+    pooled = ops.sum(dense(compared, 6, 1) * u, axis=1)
+    return dense(layers.Concatenate()([pooled, i[:, 0], i[:, 1]]), 6, 1)
+
+
+def auto_int(u, i):
+    x = layers.Concatenate(axis=1)([u, i])
+    q, k, v = (layers.Dense(DIM, use_bias=False)(x) for _ in range(3))
+    weights = ops.softmax(ops.matmul(q, ops.transpose(k, (0, 2, 1))), axis=-1)
+    return layers.Dense(1)(flat(ops.relu(ops.matmul(weights, v) + x)))
+
+
 LOWERED = {
     gmf: (ScorerKind.DOT, SIDE),
+    bilinear: (ScorerKind.DOT, SIDE),
+    fwfm: (ScorerKind.DOT, SIDE),
     two_tower: (ScorerKind.DOT, 8),
     fm: (ScorerKind.DOT, DIM),
     cross: (ScorerKind.DOT, 2 * SIDE),
@@ -109,6 +135,8 @@ LOWERED = {
     wide_and_deep: (ScorerKind.GENERIC, None),
     deep_fm: (ScorerKind.GENERIC, None),
     two_cross_layers: (ScorerKind.GENERIC, None),
+    din: (ScorerKind.GENERIC, None),
+    auto_int: (ScorerKind.GENERIC, None),
 }
 
 

@@ -10,8 +10,10 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from fuserank.engine.encoder_config import Precision
 from fuserank.engine.engine import load
 from fuserank.errors import DataError, ExportError, RequestError
+from fuserank.export.encoder import EncoderExportConfig, export_encoder
 from fuserank.export.foreign import export_foreign
 from fuserank.export.sides import sides_by_name
 from fuserank.schema import Side
@@ -142,6 +144,80 @@ def test_a_keras_ranker(tmp_path):
     with load(made.path, "cpu") as engine:
         found = engine.score({"taste": words.tolist()}, table["id"].tolist())
     np.testing.assert_allclose(found.scores, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_model, tmp_path_factory):
+    out = tmp_path_factory.mktemp("encoder") / "tiny"
+    export_encoder(str(tiny_model("bert")), out, EncoderExportConfig(precision=Precision.FP32))
+    return out
+
+
+@pytest.fixture
+def wordy(build_graph, tmp_path):
+    """⟨wish, story⟩, both embeddings of words."""
+    model = build_graph(
+        [("Mul", "wish story", "p"), ("ReduceSum", "p axis", "logit", {"keepdims": 0})],
+        {"wish": ("float32", ["batch", 32]), "story": ("float32", ["batch", 32])},
+        {"axis": np.array([1])},
+    )
+    onnx.save(model, tmp_path / "wordy.onnx")
+    return tmp_path / "wordy.onnx"
+
+
+WORDY = {"wish": Side.USER, "story": Side.ITEM}
+
+
+def export_wordy(wordy, encoder, stories, texts=("wish", "story")):
+    folder = wordy.parent
+    np.savez(folder / "stories.npz", id=np.arange(len(stories)), story=stories)
+    return export_foreign(
+        wordy, folder / "stories.npz", folder / "wordy.bundle",
+        sides=lambda _: WORDY, encoder=encoder, texts=texts,
+    )  # fmt: skip
+
+
+def test_words_become_embeddings_where_the_ranker_reads_them(wordy, encoder, film_texts):
+    made = export_wordy(wordy, encoder, np.array(film_texts))
+    with load(made.path, "cpu") as engine:
+        found = engine.recommend({"wish": "two sisters in Vienna"}, k=5)
+        vectors = engine.encode(["two sisters in Vienna", *film_texts]).vectors
+        expected = vectors[1:] @ vectors[0]
+        best = np.argsort(-expected, kind="stable")[:5]
+        np.testing.assert_allclose(found.scores, expected[best], rtol=1e-5, atol=1e-6)
+        assert found.item_ids == tuple(map(str, best))
+        assert engine.attributes(["3"]) == [{"story": film_texts[3]}]
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ((), "no such inputs"),
+        (("wish", "plot"), "text input 'plot': the ranker has no such input"),
+    ],
+)
+def test_text_inputs_that_do_not_fit_are_refused(wordy, encoder, texts, message):
+    with pytest.raises(ExportError, match=message):
+        export_wordy(wordy, encoder, np.array(["a"]), texts)
+
+
+def test_a_text_input_without_encoder_is_refused(wordy):
+    with pytest.raises(ExportError, match="found no encoder"):
+        export_wordy(wordy, None, np.array(["a"]))
+
+
+def test_an_encoder_of_another_width_is_refused(ranker, encoder, tmp_path):
+    np.savez(tmp_path / "items.npz", **columns())
+    with pytest.raises(ExportError, match="expected float32 rows of the encoder's 32 numbers"):
+        export_foreign(
+            ranker[0], tmp_path / "items.npz", tmp_path / "b",
+            sides=lambda _: SIDES, encoder=encoder, texts=["taste"],
+        )  # fmt: skip
+
+
+def test_a_text_column_of_numbers_is_refused(wordy, encoder):
+    with pytest.raises(DataError, match="expected words, one text an item"):
+        export_wordy(wordy, encoder, random(4, 32))
 
 
 @pytest.mark.e2e

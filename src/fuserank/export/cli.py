@@ -138,7 +138,14 @@ def factorise(
 
 @export.command
 def ranker(
-    model: Path, items: Path, out: Path, *, sides: Path | None = None, json: Json = False
+    model: Path,
+    items: Path,
+    out: Path,
+    *,
+    sides: Path | None = None,
+    encoder: Path | None = None,
+    text: tuple[str, ...] = (),
+    json: Json = False,
 ) -> None:
     """Make a bundle of a ranker that was trained elsewhere; requests carry its inputs by name.
 
@@ -151,6 +158,8 @@ def ranker(
         out: Directory of the bundle.
         sides: TOML with lists of input names under user, item and context; without it, names
             begin with "user.", "item." or "context.".
+        encoder: Directory of an exported text encoder, if the ranker reads embeddings of words.
+        text: An input that is such an embedding; requests and the table carry the words.
         json: Print JSON.
     """
     from fuserank.bundle import Bundle
@@ -159,7 +168,15 @@ def ranker(
 
     declared = (lambda _: read_sides(sides)) if sides else sides_by_name
     with console.progress("precomputing items") as advance:
-        made = export_foreign(model, items, out, sides=declared, on_progress=advance)
+        made = export_foreign(
+            model,
+            items,
+            out,
+            sides=declared,
+            encoder=encoder,
+            texts=text,
+            on_progress=advance,
+        )
     manifest = Bundle.open(out).manifest
     if json:
         console.print_json(manifest)

@@ -1,7 +1,7 @@
 """Bringing a ranker that was trained elsewhere: its graph and a table of items become a bundle."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from fuserank.engine.encoder import TextEncoder
 from fuserank.errors import DataError, ExportError
 from fuserank.export.assemble import Assembled, ItemTable, Ranker, assemble
 from fuserank.export.factorise import read_ranker
@@ -30,6 +31,8 @@ def export_foreign(
     *,
     sides: Callable[[list[str]], Mapping[str, Side]],
     name: str = "",
+    encoder: Path | None = None,
+    texts: Sequence[str] = (),
     on_progress: Callable[[int], None] | None = None,
 ) -> Assembled:
     """Make a bundle of any two-sided ranker; requests then carry its user inputs by name.
@@ -42,6 +45,9 @@ def export_foreign(
         out: the bundle's directory.
         sides: from the names of the inputs to their sides.
         name: of the bundle; the file's unless given.
+        encoder: directory of an exported text encoder that goes into the bundle.
+        texts: names of inputs that are embeddings of words: requests and the table carry the words,
+            and the encoder makes the embeddings.
         on_progress: called with the number of items precomputed since the last call.
 
     Raises:
@@ -50,15 +56,16 @@ def export_foreign(
     """
     full = _read_model(model)
     declared = sides([value.name for value in full.graph.input])
-    inputs = [_input(value, declared) for value in full.graph.input]
+    words = _Words(encoder, texts, declared)
+    inputs = [_input(value, declared, words) for value in full.graph.input]
     graph = _renamed(full, {entry.name: entry.spec.name for entry in inputs})
     table = _read_table(items)
     columns = {
-        entry.spec.name: _column(table, entry, items)
+        entry.spec.name: _column(table, entry, items, words)
         for entry in inputs
         if entry.field.side is Side.ITEM
     }
-    used = {"id", *(entry.name for entry in inputs)}
+    used = {"id", *(entry.name for entry in inputs if entry.field.kind is Kind.TENSOR)}
     n_items = len(table["id"])
     if any(len(array) != n_items for array in columns.values()):
         raise DataError(f"{items}: columns of different lengths")
@@ -68,7 +75,7 @@ def export_foreign(
         Ranker(
             name=model.stem,
             full=graph,
-            schema=Schema(tuple(FittedField(field=e.field, tensor=e.spec) for e in inputs)),
+            schema=Schema(tuple(entry.fitted for entry in inputs)),
         ),
         ItemTable(
             ids=[str(item) for item in table["id"].tolist()],
@@ -76,8 +83,40 @@ def export_foreign(
             inputs=lambda rows: {key: array[rows] for key, array in columns.items()},
             title="title" if "title" in table and "title" not in used else None,
         ),
+        encoder=encoder,
         on_progress=on_progress,
     )
+
+
+class _Words:
+    """The text encoder, and the inputs that it makes."""
+
+    def __init__(
+        self, encoder: Path | None, inputs: Sequence[str], sides: Mapping[str, Side]
+    ) -> None:
+        if (encoder is None) != (not inputs):
+            raise ExportError(
+                "expected an encoder and the names of the inputs that it makes, or neither; found "
+                + ("no encoder" if encoder is None else "no such inputs")
+            )
+        unknown = sorted(set(inputs) - set(sides))
+        if unknown:
+            raise ExportError(
+                f"text input {unknown[0]!r}: the ranker has no such input, only "
+                f"{', '.join(sorted(sides))}"
+            )
+        self.inputs = frozenset(inputs)
+        self._encoder = None if encoder is None else TextEncoder.load(encoder)
+
+    @property
+    def dim(self) -> int:
+        """Width of an embedding."""
+        return 0 if self._encoder is None else self._encoder.config.dim
+
+    def encode(self, column: Array) -> Array:
+        """Return the embeddings of a column of words."""
+        assert self._encoder is not None  # without one there are no such inputs
+        return self._encoder.encode([str(text) for text in column.tolist()]).vectors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +127,15 @@ class _Input:
     field: Field
     spec: TensorSpec
 
+    @property
+    def fitted(self) -> FittedField:
+        """The field as the bundle's schema has it."""
+        if self.field.kind is Kind.TEXT:
+            return FittedField(field=self.field, dim=int(self.spec.shape[1]))
+        return FittedField(field=self.field, tensor=self.spec)
 
-def _input(value: onnx.ValueInfoProto, sides: Mapping[str, Side]) -> _Input:
+
+def _input(value: onnx.ValueInfoProto, sides: Mapping[str, Side], words: _Words) -> _Input:
     side = sides[value.name]
     bare = value.name.removeprefix(f"{side}.")
     clean = "".join(c if c.isalnum() or c == "_" else "_" for c in bare)
@@ -100,9 +146,15 @@ def _input(value: onnx.ValueInfoProto, sides: Mapping[str, Side]) -> _Input:
             f"input {value.name!r}: expected known axes behind the batch, found "
             f"{[axis.dim_param or axis.dim_value for axis in tensor.shape.dim]}"
         )
-    field = Field(name=clean, side=side, kind=Kind.TENSOR)
     dtype = str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
     shape = ("batch", *(axis.dim_value for axis in axes))
+    is_text = value.name in words.inputs
+    if is_text and (dtype, shape[1:]) != ("float32", (words.dim,)):
+        raise ExportError(
+            f"text input {value.name!r}: expected float32 rows of the encoder's {words.dim} "
+            f"numbers, found {dtype} rows of shape {shape[1:]}"
+        )
+    field = Field(name=clean, side=side, kind=Kind.TEXT if is_text else Kind.TENSOR)
     return _Input(
         name=value.name,
         field=field,
@@ -176,13 +228,20 @@ def _read_table(path: Path) -> dict[str, Array]:
     return table
 
 
-def _column(table: Mapping[str, Array], entry: _Input, path: Path) -> Array:
+def _column(table: Mapping[str, Array], entry: _Input, path: Path, words: _Words) -> Array:
     found = table.get(entry.name, table.get(entry.field.name))
     if found is None:
         raise DataError(
             f"{path}: no column for the item input {entry.name!r}, found {', '.join(sorted(table))}"
         )
     shape = tuple(entry.spec.shape[1:])
+    if entry.field.kind is Kind.TEXT:
+        if found.ndim != 1 or found.dtype.kind not in "UO":
+            raise DataError(
+                f"{path}: column {entry.name!r}: expected words, one text an item, found "
+                f"{found.dtype} rows of shape {found.shape[1:]}"
+            )
+        return words.encode(found)
     if found.shape[1:] != shape or not np.can_cast(found.dtype, entry.spec.dtype, "same_kind"):
         raise DataError(
             f"{path}: column {entry.name!r}: expected {entry.spec.dtype} rows of shape {shape}, "

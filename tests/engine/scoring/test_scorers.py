@@ -371,6 +371,31 @@ def test_read_only_states_do(case):
     check(found, case.reference(items, users), np.ones((3, 100), bool), 10)
 
 
+def test_a_million_items(case):
+    items, users = make_data(1_000_000, 2, width=4)
+    items["item_constant"][[999_999, 5, 700_000]] = 100.0
+    scorer = case.make(items, threads=2)
+    words = Eligibility(1_000_000).words([(NO_ROWS, None), (np.array([5]), None)])
+    found = scorer.top_k(users, words, 1000)
+    reference = case.reference(items, users)
+    eligible = np.ones((2, 1_000_000), bool)
+    eligible[1, 5] = False
+    check(found, reference, eligible, 1000)
+    scorer.close()
+
+
+def test_states_that_are_not_contiguous(case):
+    items, users = make_data(3000, 3, width=8)
+    spread = {
+        "item_state": np.asfortranarray(np.repeat(items["item_state"], 2, axis=0))[::2],
+        "item_constant": np.repeat(items["item_constant"], 3)[::3],
+    }
+    assert not spread["item_state"].flags.c_contiguous
+    wide = {name: np.repeat(value, 2, axis=0)[::2] for name, value in users.items()}
+    found = case.make(spread).top_k(wide, everything(3000), 50)
+    check(found, case.reference(items, users), np.ones((3, 3000), bool), 50)
+
+
 @given(
     n_items=st.integers(0, 300),
     n_users=st.integers(1, 4),

@@ -47,8 +47,8 @@ class FusedScorer:
             activation: a name in `scan_additive`; given for `additive`.
             threads: threads a pass may use.
         """
-        self._states: FloatArray = _read_only(np.asarray(item_states["item_state"]))
-        self._constants: FloatArray = _read_only(np.asarray(item_states["item_constant"]))
+        self._states: FloatArray = _read_only(np.ascontiguousarray(item_states["item_state"]))
+        self._constants: FloatArray = _read_only(np.ascontiguousarray(item_states["item_constant"]))
         width = self._states.shape[1]
         self._scan: Callable[..., None] = (
             scan_dot if activation is None else scan_additive[activation]

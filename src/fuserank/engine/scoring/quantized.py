@@ -89,8 +89,10 @@ class QuantizedScorer:
         self._exact = FusedScorer(
             item_states, weights=weights, activation=activation, threads=threads
         )
-        self._blocks, self._irregular = codes.blocks, codes.irregular
-        self._constants = np.asarray(item_states["item_constant"])
+        # The scan works out addresses, which says nothing of strides.
+        self._blocks = np.ascontiguousarray(codes.blocks)
+        self._constants = np.ascontiguousarray(item_states["item_constant"])
+        self._irregular = codes.irregular
         self._queries = QueryMaker(codes, self._constants, weights)
         self._scan_codes = scan_codes[activation]
         self._shares = Shares(threads)
