@@ -31,6 +31,7 @@ from fuserank.engine.scoring import (
     ResidentScorer,
     Scorer,
     TopK,
+    in_memory,
 )
 from fuserank.engine.session import GraphSession
 from fuserank.engine.stored_users import StoredUsers
@@ -290,7 +291,7 @@ def _make_scorer(bundle: Bundle, catalogue: Catalogue, device: Device, threads: 
 
 def _read_codes(bundle: Bundle, info: CodesInfo) -> Codes:
     return Codes(
-        blocks=bundle.array(layout.item_codes("blocks")),
+        blocks=in_memory(bundle.array(layout.item_codes("blocks"))),
         scales=bundle.array(layout.item_codes("scales")),
         errors=bundle.array(layout.item_codes("errors")),
         irregular=bundle.array(layout.item_codes("irregular")),

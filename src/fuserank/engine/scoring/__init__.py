@@ -1,6 +1,6 @@
 """Running the joint part of a ranker over many items, with selection inside the pass."""
 
-from fuserank.engine.scoring.codes import Codes, quantize
+from fuserank.engine.scoring.codes import Codes, in_memory, quantize
 from fuserank.engine.scoring.eligibility import Eligibility
 from fuserank.engine.scoring.fused import FusedScorer
 from fuserank.engine.scoring.generic import GenericScorer
@@ -17,5 +17,6 @@ __all__ = [
     "ResidentScorer",
     "Scorer",
     "TopK",
+    "in_memory",
     "quantize",
 ]

@@ -10,7 +10,7 @@ from fuserank.engine.scoring.block_scores import GROUP
 from fuserank.engine.scoring.code_kernels import OFFSET
 from fuserank.engine.scoring.kernels import BLOCK
 
-__all__ = ["LARGEST_CODE", "Codes", "quantize"]
+__all__ = ["LARGEST_CODE", "Codes", "in_memory", "quantize"]
 
 FloatArray = npt.NDArray[np.float32]
 DoubleArray = npt.NDArray[np.float64]
@@ -102,6 +102,16 @@ def quantize(
         code_norm=float(np.sqrt(code_norm)) * (1 + _SLACK),
         error_norm=float(np.sqrt(error_norm)) * (1 + _SLACK),
     )
+
+
+def in_memory(blocks: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return a copy of mapped blocks in memory of their own.
+
+    Pages of a file are small, and finding every one of them costs a scan more than it saves.
+    """
+    copy = _aligned(blocks.shape)
+    copy[:] = blocks
+    return copy
 
 
 def _aligned(shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
