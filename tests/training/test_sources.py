@@ -5,8 +5,7 @@ from fuserank.schema import Side
 
 keras = pytest.importorskip("keras")
 
-from fuserank.training.fusion import ConcatFusion  # noqa: E402
-from fuserank.training.sources import MeanEmbedding, MeanHistory, build_source  # noqa: E402
+from fuserank.training.sources import MeanEmbedding, MeanHistory, Presence, build_source  # noqa: E402
 
 RNG = np.random.default_rng(0)
 
@@ -59,9 +58,18 @@ def test_a_history_may_be_given_as_its_mean():
     np.testing.assert_allclose(run(layer, events), run(layer, mean), atol=1e-6)
 
 
-def test_fusion_is_a_linear_map_of_the_concatenation():
-    layer = ConcatFusion(4)
-    sources = [RNG.normal(size=(6, width)).astype(np.float32) for width in (2, 3)]
-    found = run(layer, sources)
-    kernel, bias = layer.get_weights()
-    np.testing.assert_allclose(found, np.hstack(sources) @ kernel + bias, atol=1e-6)
+@pytest.mark.parametrize(
+    ("side", "name", "missing", "said"),
+    [
+        (Side.USER, "user_id", [0], [3]),
+        (Side.USER, "city", [0], [1]),
+        (Side.ITEM, "genres", [[0, 0]], [[0, 2]]),
+        (Side.USER, "age", [[0.3, 1.0]], [[0.0, 0.0]]),
+        (Side.USER, "about", [[0.0] * 12], [[0.0] * 11 + [0.1]]),
+        (Side.USER, "history", [[[0.0] * 12] * 4], [[[0.0] * 12] * 3 + [[0.2] * 12]]),
+    ],
+)
+def test_presence_tells_what_a_field_says(schema, side, name, missing, said):
+    layer = Presence(schema.find(side, name).field.kind)
+    assert run(layer, np.array(missing)).tolist() == [[0.0]]
+    assert run(layer, np.array(said)).tolist() == [[1.0]]

@@ -7,7 +7,11 @@ from fuserank.training.train_config import TrainConfig
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("model", "tree", "train: model is 'tree', expected one of perceptron, bilinear"),
+        (
+            "fusion",
+            "sum",
+            "train: fusion is 'sum', expected one of concat, weighted, attention, channel",
+        ),
         ("mse_on", "z", "train: mse_on is 'z', expected one of probability, logit"),
         ("dim", 0, "train: dim is 0, expected a whole number from 1"),
         ("patience", 0, "train: patience is 0, expected a whole number from 1"),

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CatalogueScores", "user_inputs"]
 
-_PAIRS = 1 << 18
-"""Pairs scored at once: about 130 MB with 64 hidden units."""
+_NUMBERS = 1 << 25
+"""Numbers of φ and ψ in the pairs that are scored at once: 130 MB, and as much for a layer."""
 _ROWS = 4096
 """Rows that a tower takes at once."""
 
@@ -41,8 +41,8 @@ class CatalogueScores:
     """The φ of some users and the ψ of all items, and the logits they make.
 
     Attributes:
-        phi: (n_users, dim) float32.
-        psi: (n_items, dim) float32.
+        phi: (n_users, dim) float32, or (n_users, n_fields, dim) for a model that reads fields.
+        psi: the same of all items.
     """
 
     def __init__(
@@ -67,8 +67,9 @@ class CatalogueScores:
     ) -> npt.NDArray[np.float32]:
         """Return (n,) logits of user row i with item row i."""
         logits = np.empty(len(users), dtype=np.float32)
-        for first in range(0, len(users), _PAIRS):
-            part = slice(first, first + _PAIRS)
+        step = max(_NUMBERS // (self.phi[0].size + self.psi[0].size), 1)
+        for first in range(0, len(users), step):
+            part = slice(first, first + step)
             logit = self._interaction([self.phi[users[part]], self.psi[items[part]]])
             logits[part] = keras.ops.convert_to_numpy(logit)
         return logits

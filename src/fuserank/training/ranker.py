@@ -10,9 +10,9 @@ import keras
 
 from fuserank.errors import DataError, SchemaError
 from fuserank.schema import FittedField, Schema, Side, TensorSpec
-from fuserank.training.fusion import ConcatFusion
+from fuserank.training.fusion import FUSIONS
 from fuserank.training.interaction import INTERACTIONS
-from fuserank.training.sources import build_source
+from fuserank.training.sources import Presence, build_source
 
 if TYPE_CHECKING:
     from fuserank.training.train_config import TrainConfig
@@ -44,12 +44,15 @@ class Ranker:
 
     @property
     def user_tower(self) -> keras.Model:
-        """From ``user.*`` and ``context.*`` to φ, (batch, dim); histories of any length."""
+        """From ``user.*`` and ``context.*`` to φ; histories of any length.
+
+        φ is (batch, dim), or (batch, n_fields, dim) where the interaction reads fields.
+        """
         return self.full.get_layer("user_tower")
 
     @property
     def item_tower(self) -> keras.Model:
-        """From ``item.*`` to ψ, (batch, dim)."""
+        """From ``item.*`` to ψ, shaped as φ is."""
         return self.full.get_layer("item_tower")
 
     @property
@@ -72,19 +75,28 @@ def build_ranker(schema: Schema, config: TrainConfig) -> Ranker:
     users, items = schema.side(Side.USER, Side.CONTEXT), schema.side(Side.ITEM)
     user_inputs = _inputs(schema.specs(Side.USER, Side.CONTEXT))
     item_inputs = _inputs(schema.specs(Side.ITEM))
-    phi = _tower("user_tower", users, config.dim)(user_inputs)
-    psi = _tower("item_tower", items, config.dim)(item_inputs)
-    logit = INTERACTIONS[config.model](config)([phi, psi])
+    interaction = INTERACTIONS[config.model](config)
+    phi = _tower("user_tower", users, config, apart=interaction.reads_fields)(user_inputs)
+    psi = _tower("item_tower", items, config, apart=interaction.reads_fields)(item_inputs)
+    logit = interaction([phi, psi])
     return Ranker(keras.Model({**user_inputs, **item_inputs}, logit, name="ranker"))
 
 
-def _tower(name: str, fields: tuple[FittedField, ...], dim: int) -> keras.Model:
+def _tower(
+    name: str, fields: tuple[FittedField, ...], config: TrainConfig, *, apart: bool
+) -> keras.Model:
     carried = [f for f in fields if f.spec is not None]
     if not carried:
         raise SchemaError(f"{name}: found no field of this side, expected one or more")
     inputs = _inputs([f.spec for f in carried if f.spec is not None], any_length=True)
-    sources = [build_source(f, dim)(inputs[f.field.tensor]) for f in carried]
-    return keras.Model(inputs, ConcatFusion(dim, name="fusion")(sources), name=name)
+    sources = [build_source(f, config.dim)(inputs[f.field.tensor]) for f in carried]
+    present = [
+        Presence(f.field.kind, name=f"presence_{f.field.name}")(inputs[f.field.tensor])
+        for f in carried
+    ]
+    presence = keras.layers.Concatenate(name="presence")(present) if present[1:] else present[0]
+    fusion = FUSIONS[config.fusion](config.dim, apart=apart, name="fusion")
+    return keras.Model(inputs, fusion(sources, presence=presence), name=name)
 
 
 def _inputs(specs: Sequence[TensorSpec], *, any_length: bool = False) -> dict[str, Any]:

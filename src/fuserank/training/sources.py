@@ -10,7 +10,7 @@ from keras import ops
 from fuserank.errors import SchemaError
 from fuserank.schema import FittedField, Kind
 
-__all__ = ["MeanEmbedding", "MeanHistory", "build_source"]
+__all__ = ["MeanEmbedding", "MeanHistory", "Presence", "build_source"]
 
 _REGISTER = keras.saving.register_keras_serializable(package="fuserank")
 
@@ -49,6 +49,34 @@ def build_source(fitted: FittedField, dim: int) -> keras.layers.Layer:
             return MeanHistory(dim, name=name)
         case Kind.TENSOR:
             raise SchemaError(f"field {name!r}: a tensor has no source to train")
+
+
+@_REGISTER
+class Presence(keras.layers.Layer):
+    """Whether a field says anything of a row: (batch, 1) float32, 1 or 0.
+
+    Ids, categories: a row of the table other than 0. Numbers: no missing mark. Texts, vectors and
+    histories: anything but zeros.
+    """
+
+    def __init__(self, kind: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.kind = Kind(kind)
+
+    def call(self, inputs: Any) -> Any:
+        """Return (batch, 1)."""
+        if self.kind is Kind.NUMBER:
+            return 1.0 - inputs[:, 1:2]
+        said = ops.not_equal(inputs, 0)
+        if self.kind in (Kind.ID, Kind.CATEGORY):
+            said = said[:, None]
+        if self.kind is Kind.HISTORY:
+            said = ops.any(said, axis=-1)
+        return ops.cast(ops.any(said, axis=-1, keepdims=True), "float32")
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what `__init__` takes."""
+        return {**super().get_config(), "kind": self.kind.value}
 
 
 @_REGISTER

@@ -6,9 +6,26 @@ from typing import Literal, get_args
 from fuserank.errors import ConfigError
 from fuserank.training.splits import SplitConfig
 
-__all__ = ["Model", "MseOn", "TrainConfig"]
+__all__ = ["FusionName", "Model", "MseOn", "TrainConfig"]
 
-Model = Literal["perceptron", "bilinear"]
+Model = Literal[
+    "perceptron",
+    "bilinear",
+    "bilinear-matrix",
+    "gmf",
+    "two-tower",
+    "deep-perceptron",
+    "neumf",
+    "finalmlp",
+    "fm",
+    "fwfm",
+    "wide-and-deep",
+    "deepfm",
+    "dcn",
+    "autoint",
+    "masknet",
+]
+FusionName = Literal["concat", "weighted", "attention", "channel"]
 MseOn = Literal["probability", "logit"]
 
 
@@ -18,8 +35,10 @@ class TrainConfig:
 
     Attributes:
         model: the interaction model.
+        fusion: how the sources of a side are weighed and joined.
         dim: width of φ and ψ, and of the wider sources.
-        hidden: perceptron only: hidden units.
+        hidden: units of the first hidden layer, in models that have one.
+        depth: hidden layers of deep models, each half as wide as the one before; cross layers.
         learning_rate: of Adam.
         mse_weight: λ, the weight of the squared error beside the cross-entropy.
         mse_on: whether the squared error is that of the probability (Brier score) or, to the
@@ -46,8 +65,10 @@ class TrainConfig:
     """
 
     model: Model = "perceptron"
+    fusion: FusionName = "concat"
     dim: int = 64
     hidden: int = 64
+    depth: int = 2
     learning_rate: float = 0.01
     mse_weight: float = 0.1
     mse_on: MseOn = "probability"
@@ -68,8 +89,9 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Raise ConfigError where an option is out of range."""
         self._one_of("model", get_args(Model))
+        self._one_of("fusion", get_args(FusionName))
         self._one_of("mse_on", get_args(MseOn))
-        for name in ("dim", "hidden", "epochs", "batch_size", "negatives", "patience"):
+        for name in ("dim", "hidden", "depth", "epochs", "batch_size", "negatives", "patience"):
             self._check(name, "a whole number from 1", getattr(self, name) >= 1)
         self._check("learning_rate", "a number above 0", self.learning_rate > 0)
         for name in ("mse_weight", "weight_decay", "negative_weight", "dislike_weight", "seed"):

@@ -1,0 +1,36 @@
+"""What several interaction models are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+__all__ = ["REGISTER", "Interaction", "dense_stack", "flat"]
+
+REGISTER = keras.saving.register_keras_serializable(package="fuserank")
+
+
+class Interaction(keras.layers.Layer):
+    """A layer from [user, item] to (batch,) float32 logits.
+
+    What it is given is φ and ψ, (batch, dim) float32 each; a model that looks at the fields one by
+    one sets `reads_fields` and is given (batch, n_fields, dim) float32 of each side instead.
+    """
+
+    reads_fields = False
+
+
+def dense_stack(name: str, widths: Sequence[int]) -> list[keras.layers.Layer]:
+    """Return dense layers with relu."""
+    return [
+        keras.layers.Dense(width, activation="relu", name=f"{name}_{depth}")
+        for depth, width in enumerate(widths)
+    ]
+
+
+def flat(tensor: Any) -> Any:
+    """Return (batch, n·dim) of (batch, n, dim)."""
+    return ops.reshape(tensor, (-1, tensor.shape[1] * tensor.shape[2]))
