@@ -33,6 +33,11 @@ _COMMANDS = {
         "Train a ranker and judge it.",
         "fuserank train movielens-100k/dataset.toml minilm run --model bilinear",
     ),
+    "baselines": (
+        "fuserank.training.cli:baselines",
+        "Judge what any ranker has to beat.",
+        "fuserank baselines movielens-100k/dataset.toml",
+    ),
     "export": (
         "fuserank.export.cli:export",
         "Export encoders and rankers to ONNX and bundles.",

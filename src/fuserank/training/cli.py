@@ -13,7 +13,7 @@ from fuserank.training.evaluate import Report
 from fuserank.training.movielens import MOVIELENS_LICENCE, default_cache, fetch_movielens_100k
 from fuserank.training.train_config import TrainConfig
 
-__all__ = ["data", "print_report", "train"]
+__all__ = ["baselines", "data", "print_report", "train"]
 
 data = cyclopts.App(name="data")
 
@@ -70,6 +70,41 @@ def train(
         console.print_json(run.report)
     else:
         print_report(config.model, run.report)
+
+
+def baselines(
+    dataset: Path,
+    *,
+    config: Annotated[TrainConfig, Parameter(name="*")] = _DEFAULTS,
+    json: Json = False,
+) -> None:
+    """Judge popularity, item-kNN and EASE on the split that a ranker would be judged on.
+
+    Args:
+        dataset: The dataset.toml that describes the data.
+        config: Of the options, those of the split and the seed count.
+        json: Print JSON.
+    """
+    with console.quiet():
+        import tensorflow  # noqa: F401  (prints to stderr while it is imported)
+    from fuserank.training.baselines import judge_baselines
+    from fuserank.training.dataset import load_dataset
+    from fuserank.training.train import divide
+
+    loaded = load_dataset(dataset)
+    parts = divide(loaded, config)
+    judged = judge_baselines(parts, len(loaded.users.ids), len(loaded.items.ids))
+    if json:
+        console.print_json(judged)
+        return
+    table = Table(title="baselines on held-out interactions", box=None)
+    table.add_column("")
+    for name in ("option", "Recall@10", "NDCG@10"):
+        table.add_column(name, justify="right")
+    for name, found in judged.items():
+        option = "" if found.option is None else f"{found.option:g}"
+        table.add_row(name, option, f"{found.ranking.recall:.4f}", f"{found.ranking.ndcg:.4f}")
+    console.out.print(table)
 
 
 def print_report(model: str, report: Report) -> None:

@@ -67,6 +67,16 @@ class Interactions:
         """The number of interactions."""
         return len(self.user)
 
+    def joined(self, other: "Interactions") -> "Interactions":
+        """Return both, without times: what a user has met needs none."""
+        return Interactions(
+            user=np.concatenate([self.user, other.user]),
+            item=np.concatenate([self.item, other.item]),
+            rating=np.concatenate([self.rating, other.rating]),
+            timestamp=None,
+            positive=np.concatenate([self.positive, other.positive]),
+        )
+
     def select(self, rows: npt.NDArray[np.bool_] | npt.NDArray[np.integer]) -> "Interactions":
         """The interactions of a mask, or of row numbers in their order."""
         chosen = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows

@@ -110,7 +110,7 @@ def evaluate(ranker: Ranker, features: Features, schema: Schema, parts: Parts) -
     validation = scores.pairs(parts.validation.user, parts.validation.item)
     threshold = metrics.best_threshold(parts.validation.positive, metrics.sigmoid(validation))
     logits = scores.pairs(parts.test.user, parts.test.item)
-    seen = _both(parts.train, parts.validation)
+    seen = parts.train.joined(parts.validation)
     liked = parts.train.item[parts.train.positive]
     popularity = np.bincount(liked, minlength=len(features.items)).astype(np.float64)
     n_items = len(features.items)
@@ -139,15 +139,4 @@ def _classify(labels: metrics.Bools, logits: metrics.Floats, threshold: float) -
         f1=metrics.f1(labels, predicted),
         roc_auc=None if np.isnan(auc) else auc,
         log_loss=metrics.log_loss(labels, logits),
-    )
-
-
-def _both(first: Interactions, second: Interactions) -> Interactions:
-    """Join two parts; which items a user has met needs no times."""
-    return type(first)(
-        user=np.concatenate([first.user, second.user]),
-        item=np.concatenate([first.item, second.item]),
-        rating=np.concatenate([first.rating, second.rating]),
-        timestamp=None,
-        positive=np.concatenate([first.positive, second.positive]),
     )
