@@ -4,6 +4,7 @@ import functools
 import socket
 import threading
 
+import grpc
 import numpy as np
 import pytest
 
@@ -14,6 +15,7 @@ from fuserank.errors import (
     UnavailableError,
     UnknownItemError,
 )
+from fuserank.server import client as client_module
 from fuserank.server.client import AsyncClient, Client
 
 KNOWN, COLD = {"user_id": "42"}, {"history": ["0", "2"], "age": 24.5}
@@ -202,3 +204,13 @@ def test_the_clients_are_context_managers(serve, on_loop):
 
     found, scores = on_loop(ask())
     assert found.item_ids == scores.item_ids == ("0",)
+
+
+def test_a_watch_that_a_stopping_server_cancels_means_unavailable():
+    class Cancelled(grpc.RpcError):
+        def code(self):
+            return grpc.StatusCode.CANCELLED
+
+    error = client_module._not_ready("host:1", 1.0, Cancelled())
+    assert isinstance(error, UnavailableError)
+    assert "ended its watch" in str(error)

@@ -231,4 +231,6 @@ def _options(max_message_bytes: int) -> list[tuple[str, int]]:
 def _not_ready(address: str, timeout_s: float, error: grpc.RpcError) -> FuserankError:
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         return UnavailableError(f"{address}: not ready within {timeout_s:g} s")
+    if error.code() is grpc.StatusCode.CANCELLED:  # what a server that goes down does to a watch
+        return UnavailableError(f"{address}: the server ended its watch without serving")
     return error_of(error, address)
