@@ -3,8 +3,7 @@
 import numpy as np
 
 from fuserank.training.baselines import BASELINES, ease, item_knn, judge_baselines, popularity
-from fuserank.training.evaluate import Parts
-from fuserank.training.splits import SplitConfig, split
+from fuserank.training.splits import Parts, SplitConfig, split
 
 RNG = np.random.default_rng(0)
 LIKES = (RNG.random((997, 12)) < 0.3).astype(float)  # enough that no two cosines are equal

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from fuserank.errors import DataError
-from fuserank.training.evaluate import Parts, Report, evaluate
+from fuserank.training.evaluate import Report, evaluate
 from fuserank.training.ranker import build_ranker
-from fuserank.training.train import divide
+from fuserank.training.splits import Parts, divide
 
 
 @pytest.fixture(scope="module")

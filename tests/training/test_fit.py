@@ -8,7 +8,7 @@ from fuserank.training.catalogue_scores import CatalogueScores, user_inputs
 from fuserank.training.fit import fit
 from fuserank.training.histories import Histories
 from fuserank.training.ranking import judge_ranking
-from fuserank.training.train import divide
+from fuserank.training.splits import divide
 
 
 @pytest.fixture(scope="module")

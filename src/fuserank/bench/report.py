@@ -4,6 +4,7 @@ import platform
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import ClassVar, Self
 
 import msgspec
 import psutil
@@ -14,9 +15,37 @@ from fuserank.bundle.atomic import write_file
 from fuserank.engine.engine import cores
 from fuserank.errors import DataError
 
-__all__ = ["Machine", "Report", "Result", "installed_versions", "this_machine"]
+__all__ = ["Machine", "Report", "Result", "Stored", "installed_versions", "this_machine"]
 
 _PACKAGES = ("fuserank", "numpy", "numba", "onnxruntime-gpu", "onnxruntime", "grpcio", "tokenizers")
+
+
+class Stored:
+    """A report that is kept as JSON.
+
+    Attributes:
+        written_by: what writes such reports, for messages.
+    """
+
+    written_by: ClassVar[str]
+
+    def save(self, path: Path) -> None:
+        """Write the report as JSON, whole or not at all."""
+        write_file(path, msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            DataError: the file is missing or not such a report.
+        """
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=cls)
+        except (OSError, msgspec.MsgspecError) as error:
+            raise DataError(
+                f"{path}: expected a report that {cls.written_by} wrote, found: {error}"
+            ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +93,7 @@ class Result:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class Report(Stored):
     """All of one run.
 
     Attributes:
@@ -95,23 +124,7 @@ class Report:
     command: str
     results: tuple[Result, ...]
 
-    def save(self, path: Path) -> None:
-        """Write the report as JSON, whole or not at all."""
-        write_file(path, msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")
-
-    @classmethod
-    def load(cls, path: Path) -> "Report":
-        """Read what `save` wrote.
-
-        Raises:
-            DataError: the file is missing or not a report.
-        """
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=cls)
-        except (OSError, msgspec.MsgspecError) as error:
-            raise DataError(
-                f"{path}: expected a report that 'fuserank bench' wrote, found: {error}"
-            ) from error
+    written_by: ClassVar[str] = "'fuserank bench'"
 
     def table(self) -> Table:
         """Return the figures for people."""

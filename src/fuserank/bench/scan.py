@@ -1,6 +1,6 @@
 """The scan alone: exact top-k of a whole catalogue, beside its peers and the floors, in one run.
 
-python -m fuserank.bench.scan --out scan.json
+The command is ``python -m fuserank.bench.scan scan.json``.
 """
 
 import shlex
@@ -10,17 +10,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import cyclopts
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
 from fuserank import console
 from fuserank.bench.limits import byte_products_per_s, read_floor_ms
-from fuserank.bench.report import Machine, installed_versions, this_machine
+from fuserank.bench.report import Machine, Stored, installed_versions, this_machine
 from fuserank.bench.scan_systems import (
     Search,
     faiss_flat,
@@ -31,7 +30,6 @@ from fuserank.bench.scan_systems import (
     ours,
 )
 from fuserank.bench.synthetic import ITEM, USER, SyntheticItems, perceptron
-from fuserank.bundle.atomic import write_file
 from fuserank.engine.engine import cores
 from fuserank.engine.scoring import Codes, Eligibility, FusedScorer, QuantizedScorer, quantize
 from fuserank.errors import DataError
@@ -49,6 +47,7 @@ WORKS = DOT, PERCEPTRON = "inner product", "two-layer perceptron"
 BATCH = 32
 WIDTH = 64
 
+_NO_ROWS = np.empty(0, dtype=np.int64)
 _TILE = 4096
 _ROUNDS, _PASSES = 5, 5
 _SLOW_S = 0.5
@@ -83,7 +82,7 @@ class ScanRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScanReport:
+class ScanReport(Stored):
     """All of one run.
 
     Attributes:
@@ -115,23 +114,7 @@ class ScanReport:
     filtered: tuple[ScanRow, ...]
     sizes: tuple[ScanRow, ...]
 
-    def save(self, path: Path) -> None:
-        """Write the report as JSON, whole or not at all."""
-        write_file(path, msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")
-
-    @classmethod
-    def load(cls, path: Path) -> "ScanReport":
-        """Read what `save` wrote.
-
-        Raises:
-            DataError: the file is missing or not such a report.
-        """
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=cls)
-        except (OSError, msgspec.MsgspecError) as error:
-            raise DataError(
-                f"{path}: expected a report of fuserank.bench.scan, found: {error}"
-            ) from error
+    written_by: ClassVar[str] = "fuserank.bench.scan"
 
 
 @dataclass(frozen=True)
@@ -231,9 +214,6 @@ def measure_scan(
     )
 
 
-_NO_ROWS = np.empty(0, dtype=np.int64)
-
-
 def _dot(n_items: int) -> _Catalogue:
     """Random vectors without constants, which the peers do not have."""
     rng = np.random.default_rng(0)
@@ -296,14 +276,12 @@ def _peers(catalogue: _Catalogue, made: Factorised, queries: int, threads: int) 
 def _time(
     catalogue: _Catalogue, searches: Sequence[Search], queries: int, k: int, eligible: float = 1.0
 ) -> list[ScanRow]:
-    drawn = catalogue.draw(queries)
-    states = {name: value for name, value in drawn.items() if name != "vector"}
+    users = catalogue.draw(queries)
     n_items = len(catalogue.items["item_state"])
-    expected = searches[0].scores(states, k)
+    expected = searches[0].scores(users, k)
     timings: dict[str, list[float]] = {}
     for round_ in range(_ROUNDS):
         for search in searches:
-            users = drawn if search.name.startswith("full graph") else states
             mine = timings.setdefault(search.name, [])
             if round_ == 0:  # not timed: this is where pages are touched and memory is taken
                 scores = search.scores(users, k)

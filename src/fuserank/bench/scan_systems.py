@@ -35,7 +35,8 @@ class Search:
 
     Attributes:
         name: for reports.
-        scores: from users and k to (q, k) float32 scores, best first.
+        scores: from users and k to (q, k) float32 scores, best first. Users are outputs of the
+            user graph and, for a whole ranker, their ``vector``.
     """
 
     name: str
@@ -84,7 +85,8 @@ def onnx_product(items: FloatArray, threads: int) -> Search:
         ],
         [numpy_helper.from_array(np.ascontiguousarray(items.T), "items")],
     )
-    session = _session(graph, threads)
+    opset = helper.make_opsetid("", 17)
+    session = _session(helper.make_model(graph, ir_version=10, opset_imports=[opset]), threads)
     return Search(
         "ONNX Runtime MatMul+TopK",
         lambda users, k: session.run(None, {"user": users["user_state"], "k": np.array([k])})[0],
@@ -93,17 +95,17 @@ def onnx_product(items: FloatArray, threads: int) -> Search:
 
 def joint_graph(joint: onnx.ModelProto, items: States, threads: int, tile: int | None) -> Search:
     """The factorised ranker's joint graph in ONNX Runtime, in one run or in tiles."""
-    session = _session(joint.graph, threads)
+    session = _session(joint, threads)
+    sides = {value.name for value in session.get_inputs()} - items.keys()
     n_items = len(items["item_state"])
     step = tile or n_items
 
     def scores(users: States, k: int) -> FloatArray:
-        parts = [
-            session.run(None, {**users, **{name: v[at : at + step] for name, v in items.items()}})[
-                0
-            ]
-            for at in range(0, n_items, step)
-        ]
+        mine = {name: users[name] for name in sides}
+        parts = []
+        for at in range(0, n_items, step):
+            tile = {name: value[at : at + step] for name, value in items.items()}
+            parts.append(session.run(None, {**mine, **tile})[0])
         return _best(np.concatenate(parts, axis=1), k)[0]
 
     return Search("factorised ONNX graph" + (", tiled" if tile else ""), scores)
@@ -111,7 +113,7 @@ def joint_graph(joint: onnx.ModelProto, items: States, threads: int, tile: int |
 
 def full_graph(full: onnx.ModelProto, items: FloatArray, threads: int, tile: int | None) -> Search:
     """The whole ranker over all pairs in ONNX Runtime, for users who are one vector each."""
-    session = _session(full.graph, threads)
+    session = _session(full, threads)
     step = tile or len(items)
 
     def scores(users: States, k: int) -> FloatArray:
@@ -136,8 +138,7 @@ def _best(scores: FloatArray, k: int) -> tuple[FloatArray, npt.NDArray[np.int64]
     return np.take_along_axis(best, order, axis=1), np.take_along_axis(rows, order, axis=1)
 
 
-def _session(graph: onnx.GraphProto, threads: int) -> Any:
-    model = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 17)])
+def _session(model: onnx.ModelProto, threads: int) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     return ort.InferenceSession(

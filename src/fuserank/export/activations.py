@@ -5,6 +5,8 @@ from math import sqrt
 import numpy as np
 import onnx_ir as ir
 
+from fuserank.export.tensors import initializer
+
 __all__ = ["activation_of", "apply_activation"]
 
 _OPERATORS = {"Relu": "relu", "Tanh": "tanh", "Sigmoid": "sigmoid"}
@@ -35,7 +37,7 @@ def apply_activation(tape: ir.tape.Tape, graph: ir.Graph, name: str, x: ir.Value
         return tape.op("Mul", [x, tape.op("Sigmoid", [x])])
     if name == "gelu":
         half, root, one = (
-            _constant(graph, f"gelu_{what}", number)
+            initializer(graph, f"gelu_{what}", np.array(number, dtype=np.float32))
             for what, number in (("half", 0.5), ("root", 1 / sqrt(2)), ("one", 1.0))
         )
         gate = tape.op("Add", [tape.op("Erf", [tape.op("Mul", [x, root])]), one])
@@ -86,10 +88,3 @@ def _made_by(value: ir.Value, operator: str) -> ir.Value | None:
 def _number(value: ir.Value | None) -> float | None:
     tensor = None if value is None else ir.convenience.get_const_tensor(value)
     return float(tensor.numpy().item()) if tensor is not None and tensor.size == 1 else None
-
-
-def _constant(graph: ir.Graph, name: str, number: float) -> ir.Value:
-    tensor = ir.tensor(np.array(number, dtype=np.float32), name=name)
-    value = ir.Value(name=name, const_value=tensor)
-    graph.register_initializer(value)
-    return value

@@ -9,7 +9,7 @@ import onnx_ir as ir
 from fuserank.export.activations import apply_activation
 from fuserank.export.lower import Lowered
 from fuserank.export.sides import Colours
-from fuserank.export.tensors import Workshop
+from fuserank.export.tensors import Workshop, initializer
 from fuserank.schema import Side
 
 __all__ = ["border", "cut", "fused_joint", "generic_joint", "place_states"]
@@ -74,16 +74,16 @@ def fused_joint(model: ir.Model, lowered: Lowered) -> ir.Model:
     if lowered.weights is None:
         scores = tape.op("MatMul", [user, tape.op("Transpose", [item], {"perm": [1, 0]})])
     else:
-        one = _initializer(graph, "axis_1", np.array([1], dtype=np.int64))
-        zero = _initializer(graph, "axis_0", np.array([0], dtype=np.int64))
-        last = _initializer(graph, "axis_last", np.array([2], dtype=np.int64))
-        weights = _initializer(graph, "weights", lowered.weights[:, None])
+        one = initializer(graph, "axis_1", np.array([1], dtype=np.int64))
+        zero = initializer(graph, "axis_0", np.array([0], dtype=np.int64))
+        last = initializer(graph, "axis_last", np.array([2], dtype=np.int64))
+        weights = initializer(graph, "weights", lowered.weights[:, None])
         summed = tape.op(
             "Add", [tape.op("Unsqueeze", [user, one]), tape.op("Unsqueeze", [item, zero])]
         )
         hidden = apply_activation(tape, graph, str(lowered.activation), summed)
         scores = tape.op("Squeeze", [tape.op("MatMul", [hidden, weights]), last])
-    one = _initializer(graph, "axis_of_items", np.array([1], dtype=np.int64))
+    one = initializer(graph, "axis_of_items", np.array([1], dtype=np.int64))
     scores = tape.op("Add", [scores, tape.op("Unsqueeze", [user_constant, one])])
     scores = tape.op("Add", [scores, item_constant])
     _finish(scores, "scores", ["users", "items"])
@@ -164,11 +164,11 @@ def border(graph: ir.Graph, colours: Colours, logit: ir.Value) -> list[ir.Value]
 def _repeat(graph: ir.Graph, tape: ir.tape.Tape, state: ir.Value, repeats: ir.Value) -> ir.Value:
     """Repeat a state over all pairs, the user outside: (n, …) → (users·items, …)."""
     axis = 1 if str(state.name).startswith(Side.USER) else 0
-    axes = _initializer(graph, f"{state.name}_axis", np.array([axis], dtype=np.int64))
+    axes = initializer(graph, f"{state.name}_axis", np.array([axis], dtype=np.int64))
     tail = tape.op("Shape", [state], {"start": 1})
     wide = tape.op("Concat", [repeats, tail], {"axis": 0})
     spread = tape.op("Expand", [tape.op("Unsqueeze", [state, axes]), wide])
-    flat = _initializer(graph, f"{state.name}_flat", np.array([-1], dtype=np.int64))
+    flat = initializer(graph, f"{state.name}_flat", np.array([-1], dtype=np.int64))
     return tape.op("Reshape", [spread, tape.op("Concat", [flat, tail], {"axis": 0})])
 
 
@@ -180,12 +180,6 @@ def _finish(value: ir.Value, name: str, shape: list[int | str]) -> None:
 
 def _input(name: str, shape: list[int | str]) -> ir.Value:
     return ir.Value(name=name, type=ir.TensorType(_FLOAT), shape=ir.Shape(shape))
-
-
-def _initializer(graph: ir.Graph, name: str, array: npt.NDArray[np.generic]) -> ir.Value:
-    value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
-    graph.register_initializer(value)
-    return value
 
 
 def _model(like: ir.Model, graph: ir.Graph) -> ir.Model:

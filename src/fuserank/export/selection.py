@@ -5,10 +5,10 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-__all__ = ["with_selection"]
+from fuserank.engine.scoring.resident import SELECTION_BLOCK
+from fuserank.export.tensors import initializer
 
-BLOCK = 128
-"""Items whose best score stands for them; the number of items must be a multiple of it."""
+__all__ = ["with_selection"]
 
 _REDUCTION_TAKES_AXES_AS_INPUT = 18
 """The opset from which ReduceMax does."""
@@ -41,10 +41,7 @@ def with_selection(joint: onnx.ModelProto) -> onnx.ModelProto:
     tape = ir.tape.Tape()
 
     def constant(name: str, value: object, dtype: type) -> ir.Value:
-        tensor = ir.tensor(np.array(value, dtype=dtype), name=name)
-        result = ir.Value(name=name, const_value=tensor)
-        graph.register_initializer(result)
-        return result
+        return initializer(graph, name, np.array(value, dtype=dtype))
 
     def highest(values: ir.Value) -> ir.Value:
         if (graph.opset_imports.get("") or 0) < _REDUCTION_TAKES_AXES_AS_INPUT:
@@ -52,13 +49,15 @@ def with_selection(joint: onnx.ModelProto) -> onnx.ModelProto:
         axes = constant("block_axis", [2], np.int64)
         return tape.op("ReduceMax", [values, axes], {"keepdims": 0})
 
-    size = constant("block_size", BLOCK, np.int64)
+    size = constant("block_size", SELECTION_BLOCK, np.int64)
     is_number = tape.op("Not", [tape.op("IsNaN", [scores])])
     is_valid = tape.op("And", [eligible, is_number])
     lowest = constant("lowest", np.finfo(np.float32).min, np.float32)
     raised = tape.op("Max", [scores, lowest])
     valid = tape.op("Where", [is_valid, raised, constant("nothing", -np.inf, np.float32)])
-    in_blocks = tape.op("Reshape", [valid, constant("in_blocks", [0, -1, BLOCK], np.int64)])
+    in_blocks = tape.op(
+        "Reshape", [valid, constant("in_blocks", [0, -1, SELECTION_BLOCK], np.int64)]
+    )
     _, of_best = tape.op_multi_out("TopK", [highest(in_blocks), blocks], {"axis": 1}, num_outputs=2)
     # In the order of the catalogue, so that the selection below keeps it where scores are equal.
     ordered, _ = tape.op_multi_out(

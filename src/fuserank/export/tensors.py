@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from fuserank.schema import Side
 
-__all__ = ["Shape", "Tensor", "Workshop"]
+__all__ = ["Shape", "Tensor", "Workshop", "initializer"]
 
 Matrix = npt.NDArray[np.float32]
 Shape = tuple[int, ...]
@@ -196,12 +196,17 @@ class Workshop:
         key = (str(array.dtype), array.shape, array.tobytes())
         if key in self._initializers:
             return self._initializers[key]
-        name = self._name("constant")
-        value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
-        self._graph.register_initializer(value)
+        value = initializer(self._graph, self._name("constant"), array)
         self._initializers[key] = value
         return value
 
     def _name(self, what: str) -> str:
         self._count += 1
         return f"lowered.{what.lower()}_{self._count}"
+
+
+def initializer(graph: ir.Graph, name: str, array: npt.NDArray[np.generic]) -> ir.Value:
+    """Add a constant to a graph and return its value."""
+    value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
+    graph.register_initializer(value)
+    return value

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from fuserank.training.ranking import Ranking, judge_ranking
 
 if TYPE_CHECKING:
-    from fuserank.training.evaluate import Parts
+    from fuserank.training.splits import Parts
 
 __all__ = ["BASELINES", "Judged", "ease", "item_knn", "judge_baselines", "popularity"]
 

@@ -85,11 +85,9 @@ def baselines(
         config: Of the options, those of the split and the seed count.
         json: Print JSON.
     """
-    with console.quiet():
-        import tensorflow  # noqa: F401  (prints to stderr while it is imported)
     from fuserank.training.baselines import judge_baselines
     from fuserank.training.dataset import load_dataset
-    from fuserank.training.train import divide
+    from fuserank.training.splits import divide
 
     loaded = load_dataset(dataset)
     parts = divide(loaded, config)

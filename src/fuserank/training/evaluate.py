@@ -15,11 +15,11 @@ from fuserank.training.ranking import Ranking, judge_ranking
 
 if TYPE_CHECKING:
     from fuserank.schema import Schema
-    from fuserank.training.dataset import Interactions
     from fuserank.training.features import Features
     from fuserank.training.ranker import Ranker
+    from fuserank.training.splits import Parts
 
-__all__ = ["Classification", "Parts", "Report", "evaluate"]
+__all__ = ["Classification", "Report", "evaluate"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,15 +79,6 @@ class Report:
             return msgspec.json.decode(text, type=cls)
         except msgspec.MsgspecError as error:
             raise DataError(f"{source}: expected a training report, found: {error}") from error
-
-
-@dataclass(frozen=True, kw_only=True)
-class Parts:
-    """Interactions by what they are for."""
-
-    train: Interactions
-    validation: Interactions
-    test: Interactions
 
 
 def evaluate(ranker: Ranker, features: Features, schema: Schema, parts: Parts) -> Report:

@@ -1,15 +1,20 @@
 """Which interactions train, which choose among models, and which judge the chosen one."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from fuserank.errors import ConfigError, DataError
-from fuserank.training.dataset import Interactions
+from fuserank.training.dataset import Dataset, Interactions
 
-__all__ = ["Split", "SplitConfig", "Strategy", "split"]
+if TYPE_CHECKING:
+    from fuserank.training.train_config import TrainConfig
+
+__all__ = ["Parts", "Split", "SplitConfig", "Strategy", "divide", "split"]
 
 Strategy = Literal["per_user", "time", "random"]
 
@@ -94,6 +99,37 @@ def split(interactions: Interactions, config: SplitConfig, seed: int) -> Split:
         validation=np.flatnonzero(~is_train & ~is_test),
         test=np.flatnonzero(is_test),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """Interactions by what they are for."""
+
+    train: Interactions
+    validation: Interactions
+    test: Interactions
+
+
+def divide(dataset: Dataset, config: TrainConfig) -> Parts:
+    """Split the interactions as configured.
+
+    Raises:
+        DataError: a part has no positive interaction.
+    """
+    rows = split(dataset.interactions, config.split, config.seed)
+    parts = {
+        "train": dataset.interactions.select(rows.train),
+        "validation": dataset.interactions.select(rows.validation),
+        "test": dataset.interactions.select(rows.test),
+    }
+    for name, part in parts.items():
+        if not part.positive.any():
+            raise DataError(
+                f"data set {dataset.name!r}: found no positive interaction in the {name} part of "
+                f"{len(part)}, expected one or more; change the shares of the split, which are "
+                f"{config.split.validation:g} for validation and {config.split.test:g} for test"
+            )
+    return Parts(**parts)
 
 
 def _part_sizes(

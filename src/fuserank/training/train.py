@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fuserank.errors import DataError
 from fuserank.training.artifact import TrainedRun
-from fuserank.training.evaluate import Parts, evaluate
+from fuserank.training.evaluate import evaluate
 from fuserank.training.features import build_features, fit_schema
 from fuserank.training.fit import fit
-from fuserank.training.splits import split
+from fuserank.training.splits import divide
 
 if TYPE_CHECKING:
     from fuserank.engine.encoder import TextEncoder
     from fuserank.training.dataset import Dataset
     from fuserank.training.train_config import TrainConfig
 
-__all__ = ["divide", "train"]
+__all__ = ["train"]
 
 
 def train(
@@ -58,25 +57,3 @@ def train(
         dataset_fingerprint=dataset.fingerprint,
         encoder_space=encoder.space,
     )
-
-
-def divide(dataset: Dataset, config: TrainConfig) -> Parts:
-    """Split the interactions as configured.
-
-    Raises:
-        DataError: a part has no positive interaction.
-    """
-    rows = split(dataset.interactions, config.split, config.seed)
-    parts = {
-        "train": dataset.interactions.select(rows.train),
-        "validation": dataset.interactions.select(rows.validation),
-        "test": dataset.interactions.select(rows.test),
-    }
-    for name, part in parts.items():
-        if not part.positive.any():
-            raise DataError(
-                f"data set {dataset.name!r}: found no positive interaction in the {name} part of "
-                f"{len(part)}, expected one or more; change the shares of the split, which are "
-                f"{config.split.validation:g} for validation and {config.split.test:g} for test"
-            )
-    return Parts(**parts)

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from fuserank.engine.scoring.kernels import BLOCK
 
-__all__ = ["Eligibility"]
+__all__ = ["Eligibility", "pack"]
 
 Rows = npt.NDArray[np.integer]
 Words = npt.NDArray[np.uint64]
@@ -23,9 +23,7 @@ class Eligibility:
     def __init__(self, n_items: int) -> None:
         """Start from a catalogue in which every item is eligible."""
         n_words = -(-n_items // BLOCK)
-        bits = np.zeros(n_words * BLOCK, dtype=np.uint8)
-        bits[:n_items] = 1
-        self._all: Words = np.packbits(bits, bitorder="little").view(np.dtype("<u8"))
+        self._all = pack(np.arange(n_words * BLOCK) < n_items)
 
     def words(self, users: Sequence[tuple[Rows, Rows | None]]) -> Words:
         """Return (q, n_words) uint64 for q users.
@@ -44,6 +42,12 @@ class Eligibility:
             words_of, bits = _bits(excluded)
             np.bitwise_and.at(mine, words_of, ~bits)
         return words
+
+
+def pack(bits: npt.NDArray[np.bool_]) -> Words:
+    """Return (…, n / 64) uint64 of (…, n) bool, n being a multiple of 64."""
+    words: Words = np.packbits(bits, axis=-1, bitorder="little").view(np.dtype("<u8"))
+    return words
 
 
 def _bits(rows: Rows) -> tuple[npt.NDArray[np.int64], Words]:

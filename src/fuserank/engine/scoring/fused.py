@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fuserank.engine.scoring.eligibility import pack
 from fuserank.engine.scoring.kernels import BLOCK, gather, scan_additive, scan_dot
 from fuserank.engine.scoring.scorer import TopK
 from fuserank.engine.scoring.shares import MIN_BLOCKS, Shares
@@ -16,7 +17,6 @@ Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
-
 
 _MIN_USERS = 8
 """Fewer users' candidates are scored sooner than another thread takes them up."""
@@ -29,6 +29,9 @@ class FusedScorer:
     `additive`:  score = Σ_h weights_h·act(user_state_h + item_state_h) + both constants
 
     The item states may be a memory-mapped file: they are read where they lie.
+
+    Attributes:
+        shares: the threads that share a pass.
     """
 
     def __init__(
@@ -56,7 +59,7 @@ class FusedScorer:
         self._weights: FloatArray = _read_only(
             np.ones(width, dtype=np.float32) if weights is None else np.asarray(weights)
         )
-        self._shares = Shares(threads)
+        self.shares = Shares(threads)
 
     @property
     def n_items(self) -> int:
@@ -67,7 +70,7 @@ class FusedScorer:
         """Return the k best eligible items of each user; see `Scorer`."""
         k = min(k, self.n_items)
         items = (self._states, self._constants)
-        parts = self._shares.run(
+        parts = self.shares.run(
             lambda first, last: self._part(items, users, words, k, (first, last)),
             words.shape[1],
             MIN_BLOCKS,
@@ -90,7 +93,7 @@ class FusedScorer:
             mine = {name: value[first:last] for name, value in users.items()}
             return self._top_k_of(mine, rows[first:last], k)
 
-        return TopK.join(self._shares.run(best, len(rows), _MIN_USERS))
+        return TopK.join(self.shares.run(best, len(rows), _MIN_USERS))
 
     def _top_k_of(self, users: Mapping[str, Array], rows: Sequence[Rows], k: int) -> TopK:
         every = np.concatenate(rows)
@@ -98,8 +101,7 @@ class FusedScorer:
         position = np.arange(-(-len(every) // BLOCK) * BLOCK)
         is_mine = position < ends[:, None]
         is_mine[1:] &= ~is_mine[:-1]
-        words = np.packbits(is_mine, axis=1, bitorder="little").view(np.dtype("<u8"))
-        found = self._part(self._copies(every), users, words, k)
+        found = self._part(self._copies(every), users, pack(is_mine), k)
         if len(every):
             np.take(every, found.rows, out=found.rows)
         return found
@@ -117,7 +119,7 @@ class FusedScorer:
 
     def close(self) -> None:
         """Release the scan's threads."""
-        self._shares.close()
+        self.shares.close()
 
     def _copies(self, rows: Rows) -> tuple[FloatArray, FloatArray]:
         states = np.empty((len(rows), self._states.shape[1]), dtype=np.float32)

@@ -17,11 +17,12 @@ import numpy.typing as npt
 
 from fuserank.engine.scoring.code_kernels import OVERFLOW, scan_codes
 from fuserank.engine.scoring.codes import Codes
+from fuserank.engine.scoring.eligibility import Eligibility
 from fuserank.engine.scoring.fused import FusedScorer
 from fuserank.engine.scoring.kernels import BLOCK
 from fuserank.engine.scoring.queries import Queries, QueryMaker
 from fuserank.engine.scoring.scorer import TopK
-from fuserank.engine.scoring.shares import MIN_BLOCKS, Shares
+from fuserank.engine.scoring.shares import MIN_BLOCKS
 
 __all__ = ["QuantizedScorer"]
 
@@ -95,8 +96,7 @@ class QuantizedScorer:
         self._irregular = codes.irregular
         self._queries = QueryMaker(codes, self._constants, weights)
         self._scan_codes = scan_codes[activation]
-        self._shares = Shares(threads)
-        self._regular = _without(len(self._constants), codes.irregular)
+        self._regular = Eligibility(len(self._constants)).words([(codes.irregular, None)])
 
     @property
     def n_items(self) -> int:
@@ -123,7 +123,6 @@ class QuantizedScorer:
     def close(self) -> None:
         """Release the scan's threads."""
         self._exact.close()
-        self._shares.close()
 
     def _candidates(self, queries: Queries, words: Words, k: int) -> list[Rows] | None:
         """Return the rows that could be among each user's k best; None where they are too many."""
@@ -204,7 +203,7 @@ class QuantizedScorer:
             )
             return found
 
-        return self._shares.run(scan, words.shape[1], MIN_BLOCKS * step)
+        return self._exact.shares.run(scan, words.shape[1], MIN_BLOCKS * step)
 
     def _eligible_irregular(self, words: Words) -> Rows:
         rows = self._irregular
@@ -217,11 +216,3 @@ def _kth_best(parts: list[_Found], k: int) -> FloatArray:
     """Return (q,) float32: the k-th best score of each user, -inf where there are fewer."""
     best: FloatArray = np.concatenate([part.best for part in parts], axis=1)
     return np.partition(best, -k, axis=1)[:, -k]
-
-
-def _without(n_items: int, rows: Rows) -> Words:
-    """Return the bitmap of a catalogue without some rows."""
-    bits = np.ones(-(-n_items // BLOCK) * BLOCK, dtype=np.uint8)
-    bits[rows] = 0
-    words: Words = np.packbits(bits, bitorder="little").view(np.dtype("<u8"))
-    return words

@@ -8,19 +8,21 @@ import numpy as np
 import numpy.typing as npt
 
 from fuserank.engine.providers import Device, place
+from fuserank.engine.scoring.generic import GenericScorer
+from fuserank.engine.scoring.kernels import BLOCK
 from fuserank.engine.scoring.scorer import TopK
 from fuserank.engine.session import BoundRun, GraphSession
 
-__all__ = ["ResidentScorer"]
+__all__ = ["SELECTION_BLOCK", "ResidentScorer"]
 
 Array = npt.NDArray[Any]
 Rows = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
 
-_BLOCK = 128
-"""Items a block of the graph, whose count of items is a multiple of it."""
+SELECTION_BLOCK = 128
+"""Items whose best score stands for them in the graph; its count of items is a multiple of it."""
 
-_TILE = 2048 * _BLOCK
+_TILE = 2048 * SELECTION_BLOCK
 """Items a run: what lies between users and items is that much at a time."""
 
 _USERS = (1, 4, 16, 64)
@@ -48,16 +50,15 @@ class ResidentScorer:
             item_states: by name, (n, …).
             device: where both graphs run.
         """
-        self._select, self._joint = select, joint
-        self._states = dict(item_states)
-        (self._n_items,) = {len(state) for state in self._states.values()}
-        self._tile = min(_TILE, -(-self._n_items // _BLOCK) * _BLOCK)
+        self._select = select
+        self._named = GenericScorer(joint, item_states)
+        self._tile = min(_TILE, -(-self.n_items // SELECTION_BLOCK) * SELECTION_BLOCK)
         self._tiles = [
             {
                 name: place(self._padded(state[at : at + _TILE]), device)
-                for name, state in self._states.items()
+                for name, state in item_states.items()
             }
-            for at in range(0, self._n_items, _TILE)
+            for at in range(0, self.n_items, _TILE)
         ]
         self._runs: dict[tuple[int, ...], BoundRun] = {}
         self._lock = threading.Lock()
@@ -65,7 +66,7 @@ class ResidentScorer:
     @property
     def n_items(self) -> int:
         """Items of the catalogue."""
-        return self._n_items
+        return self._named.n_items
 
     def top_k(self, users: Mapping[str, Array], words: Words, k: int) -> TopK:
         """Return the k best eligible items of each user; see `Scorer`."""
@@ -75,31 +76,32 @@ class ResidentScorer:
             return TopK.empty(n_users, 0)
         found = []
         for first in range(0, n_users, _USERS[-1]):
-            mine = {name: value[first : first + _USERS[-1]] for name, value in users.items()}
-            theirs = words if len(words) == 1 else words[first : first + _USERS[-1]]
-            parts = [self._part(mine, theirs, k, tile) for tile in range(len(self._tiles))]
+            count = min(_USERS[-1], n_users - first)
+            size = next(size for size in _USERS if size >= count)
+            mine = {
+                name: _repeated(value[first : first + count], size) for name, value in users.items()
+            }
+            theirs = words if len(words) == 1 else words[first : first + count]
+            parts = [self._part(mine, count, theirs, k, tile) for tile in range(len(self._tiles))]
             found.append(TopK.merge(parts, k))
         return TopK.join(found)
 
     def score(self, users: Mapping[str, Array], rows: Rows) -> npt.NDArray[np.float32]:
         """Return (q, m) float32 scores of m catalogue rows for each user; see `Scorer`."""
-        if len(rows) == 0:
-            return np.empty((len(next(iter(users.values()))), 0), dtype=np.float32)
-        items = {name: state[rows] for name, state in self._states.items()}
-        (scores,) = self._joint.run({**users, **items}).values()
-        return np.ascontiguousarray(scores, dtype=np.float32)
+        return self._named.score(users, rows)
 
     def close(self) -> None:
         """Hold no threads of its own: nothing to release."""
 
-    def _part(self, users: Mapping[str, Array], words: Words, k: int, tile: int) -> TopK:
-        """Return the k best of one tile."""
-        n_users = len(next(iter(users.values())))
-        q = next(size for size in _USERS if size >= n_users)
+    def _part(
+        self, users: Mapping[str, Array], n_users: int, words: Words, k: int, tile: int
+    ) -> TopK:
+        """Return the k best of one tile, for users who are repeated up to a shape that is run."""
         wanted = min(next((size for size in _RESULTS if size >= k), self._tile), self._tile)
         first = tile * _TILE
-        inputs = {name: _repeated(value, q) for name, value in users.items()}
-        inputs["eligible"] = self._eligible(words, first, q if len(words) > 1 else 1)
+        q = len(next(iter(users.values())))
+        eligible = self._eligible(words, first, q if len(words) > 1 else 1)
+        inputs = {**users, "eligible": eligible}
         found = self._run(inputs, wanted, tile).run(inputs)
         scores, rows = found["best_scores"][:n_users], found["best_rows"][:n_users] + first
         sizes = np.minimum((scores > -np.inf).sum(axis=1), k)
@@ -112,9 +114,10 @@ class ResidentScorer:
         key = (tile, q, len(inputs["eligible"]), wanted)
         with self._lock:
             if key not in self._runs:
+                blocks = min(wanted, self._tile // SELECTION_BLOCK)
                 # Counts are read on the CPU, wherever the graph runs.
                 counts = {
-                    "blocks": place(np.array([min(wanted, self._tile // _BLOCK)]), Device.CPU),
+                    "blocks": place(np.array([blocks]), Device.CPU),
                     "k": place(np.array([wanted]), Device.CPU),
                 }
                 outputs: dict[str, Array] = {
@@ -128,7 +131,7 @@ class ResidentScorer:
 
     def _eligible(self, words: Words, first: int, count: int) -> npt.NDArray[np.bool_]:
         """Return (count, tile) bool, from the bits of a tile."""
-        mine = np.ascontiguousarray(words[:, first // 64 : (first + self._tile) // 64])
+        mine = np.ascontiguousarray(words[:, first // BLOCK : (first + self._tile) // BLOCK])
         bits = np.unpackbits(mine.view(np.uint8), axis=1, bitorder="little")
         eligible = np.zeros((count, self._tile), dtype=np.bool_)
         eligible[: len(bits), : bits.shape[1]] = bits

@@ -6,6 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from fuserank.export.tensors import initializer
+
 __all__ = ["DecomposeGemm"]
 
 Array = npt.NDArray[Any]
@@ -32,10 +34,16 @@ class DecomposeGemm(ir.passes.InPlacePass):
             if _number(node, "transB", 0):
                 weights = weights.T
             name, tape = node.outputs[0].name, ir.tape.Tape()
-            matrix = _initializer(model, f"{name}.weight", weights * _number(node, "alpha", 1.0))
+            matrix = initializer(
+                model.graph,
+                f"{name}.weight",
+                _float32(weights * _number(node, "alpha", 1.0)),
+            )
             total = tape.op("MatMul", [node.inputs[0], matrix])
             if bias is not None:
-                shift = _initializer(model, f"{name}.bias", bias * _number(node, "beta", 1.0))
+                shift = initializer(
+                    model.graph, f"{name}.bias", _float32(bias * _number(node, "beta", 1.0))
+                )
                 total = tape.op("Add", [total, shift])
             ir.convenience.replace_nodes_and_values(
                 model.graph, node, [node], tape.nodes, node.outputs, [total]
@@ -58,8 +66,5 @@ def _constant(node: ir.Node, position: int) -> Array | None:
     return array
 
 
-def _initializer(model: ir.Model, name: str, array: Array) -> ir.Value:
-    tensor = ir.tensor(np.ascontiguousarray(array, dtype=np.float32), name=name)
-    value = ir.Value(name=name, const_value=tensor)
-    model.graph.register_initializer(value)
-    return value
+def _float32(array: Array) -> Array:
+    return np.ascontiguousarray(array, dtype=np.float32)

@@ -3,6 +3,8 @@
 import numpy as np
 import onnx_ir as ir
 
+from fuserank.export.tensors import initializer
+
 __all__ = ["FoldBatchNorm"]
 
 
@@ -37,12 +39,10 @@ class FoldBatchNorm(ir.passes.InPlacePass):
             scale = (gamma / np.sqrt(variance + added)).reshape(-1, *tail)
             shift = beta.reshape(-1, *tail) - mean.reshape(-1, *tail) * scale
             name, tape = node.outputs[0].name, ir.tape.Tape()
-            constants = []
-            for what, array in (("scale", scale), ("shift", shift)):
-                tensor = ir.tensor(array.astype(np.float32), name=f"{name}.{what}")
-                value = ir.Value(name=f"{name}.{what}", const_value=tensor)
-                model.graph.register_initializer(value)
-                constants.append(value)
+            constants = [
+                initializer(model.graph, f"{name}.{what}", array.astype(np.float32))
+                for what, array in (("scale", scale), ("shift", shift))
+            ]
             scaled = tape.op("Mul", [node.inputs[0], constants[0]])
             total = tape.op("Add", [scaled, constants[1]])
             ir.convenience.replace_nodes_and_values(

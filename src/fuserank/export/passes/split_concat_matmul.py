@@ -8,6 +8,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from fuserank.export.sides import Colours
+from fuserank.export.tensors import initializer
 from fuserank.schema import Side
 
 __all__ = ["SplitConcatMatMul"]
@@ -73,11 +74,8 @@ class SplitConcatMatMul(ir.passes.InPlacePass):
             if len(values) > 1:
                 joined = tape.op("Concat", values, {"axis": -1})
             side = "_".join(sorted(colour)) or "constant"
-            rows_of_weight = ir.Value(
-                name=f"{node.outputs[0].name}.{side}.weight",
-                const_value=ir.tensor(np.ascontiguousarray(weight[rows])),
-            )
-            graph.register_initializer(rows_of_weight)
+            name = f"{node.outputs[0].name}.{side}.weight"
+            rows_of_weight = initializer(graph, name, np.ascontiguousarray(weight[rows]))
             product = tape.op("MatMul", [joined, rows_of_weight])
             total = product if total is None else tape.op("Add", [total, product])
         ir.convenience.replace_nodes_and_values(

@@ -8,7 +8,14 @@ from typing import Any
 import keras
 from keras import ops
 
-from fuserank.training.interaction.layers import REGISTER, Interaction, dense_stack, flat
+from fuserank.training.interaction.layers import (
+    REGISTER,
+    Interaction,
+    build_stack,
+    dense_stack,
+    flat,
+    run_stack,
+)
 
 __all__ = [
     "DeepFM",
@@ -16,10 +23,6 @@ __all__ = [
     "FieldWeightedFactorizationMachine",
     "WideAndDeep",
 ]
-
-
-def _linear(name: str) -> keras.layers.Layer:
-    return keras.layers.Dense(1, name=name)
 
 
 class _OverFields(Interaction):
@@ -30,7 +33,7 @@ class _OverFields(Interaction):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.concat = keras.layers.Concatenate(axis=1, name="concat")
-        self.linear = _linear("linear")
+        self.linear = keras.layers.Dense(1, name="linear")
 
     def build(self, input_shape: list[tuple[int | None, ...]]) -> None:
         """Make the linear model."""
@@ -100,22 +103,17 @@ class _WithDense(_OverFields):
         super().__init__(**kwargs)
         self.widths = tuple(widths)
         self.hidden_layers = dense_stack("hidden", self.widths)
-        self.output_layer = _linear("output")
+        self.output_layer = keras.layers.Dense(1, name="output")
 
     def build(self, input_shape: list[tuple[int | None, ...]]) -> None:
         """Make the linear model and the dense layers."""
         super().build(input_shape)
-        width = self.n_fields * self.dim
-        for layer in self.hidden_layers:
-            layer.build((None, width))
-            width = layer.units
+        width = build_stack(self.hidden_layers, self.n_fields * self.dim)
         self.output_layer.build((None, width))
 
     def interact(self, inputs: list[Any]) -> Any:
         """Return what the dense layers make of all fields."""
-        hidden = flat(self.concat(inputs))
-        for layer in self.hidden_layers:
-            hidden = layer(hidden)
+        hidden = run_stack(self.hidden_layers, flat(self.concat(inputs)))
         return ops.squeeze(self.output_layer(hidden), axis=-1)
 
     def get_config(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-__all__ = ["REGISTER", "Interaction", "dense_stack", "flat"]
+__all__ = ["REGISTER", "Interaction", "build_stack", "dense_stack", "flat", "run_stack"]
 
 REGISTER = keras.saving.register_keras_serializable(package="fuserank")
 
@@ -29,6 +29,21 @@ def dense_stack(name: str, widths: Sequence[int]) -> list[keras.layers.Layer]:
         keras.layers.Dense(width, activation="relu", name=f"{name}_{depth}")
         for depth, width in enumerate(widths)
     ]
+
+
+def build_stack(stack: Sequence[keras.layers.Layer], width: int) -> int:
+    """Make the weights of dense layers for an input width; return the width of their output."""
+    for layer in stack:
+        layer.build((None, width))
+        width = layer.units
+    return width
+
+
+def run_stack(stack: Sequence[keras.layers.Layer], tensor: Any) -> Any:
+    """Put a tensor through dense layers, one after the other."""
+    for layer in stack:
+        tensor = layer(tensor)
+    return tensor
 
 
 def flat(tensor: Any) -> Any:

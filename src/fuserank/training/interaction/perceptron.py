@@ -8,7 +8,13 @@ from typing import Any
 import keras
 from keras import ops
 
-from fuserank.training.interaction.layers import REGISTER, Interaction, dense_stack
+from fuserank.training.interaction.layers import (
+    REGISTER,
+    Interaction,
+    build_stack,
+    dense_stack,
+    run_stack,
+)
 
 __all__ = ["DeepPerceptron", "FinalMLP", "NeuMF", "Perceptron"]
 
@@ -30,16 +36,11 @@ class DeepPerceptron(Interaction):
     def build(self, input_shape: list[tuple[int | None, ...]]) -> None:
         """Make all W and b."""
         width = sum(int(shape[-1] or 0) for shape in input_shape)
-        for layer in self.hidden_layers:
-            layer.build((None, width))
-            width = layer.units
-        self.output_layer.build((None, width))
+        self.output_layer.build((None, build_stack(self.hidden_layers, width)))
 
     def call(self, inputs: list[Any]) -> Any:
         """Return (batch,)."""
-        hidden = self.concat(inputs)
-        for layer in self.hidden_layers:
-            hidden = layer(hidden)
+        hidden = run_stack(self.hidden_layers, self.concat(inputs))
         return ops.squeeze(self.output_layer(hidden), axis=-1)
 
     def get_config(self) -> dict[str, Any]:
@@ -67,40 +68,23 @@ class Perceptron(DeepPerceptron):
 
 
 @REGISTER
-class NeuMF(Interaction):
+class NeuMF(DeepPerceptron):
     """Product and perceptron side by side: z = wᵀ[φ⊙ψ; h_L] + b, h_L as in `DeepPerceptron`.
 
     Source: He et al., "Neural Collaborative Filtering", WWW 2017, equation 12; both parts read the
     same φ and ψ here.
     """
 
-    def __init__(self, widths: Sequence[int], **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.widths = tuple(widths)
-        self.concat = keras.layers.Concatenate(name="concat")
-        self.hidden_layers = dense_stack("hidden", self.widths)
-        self.output_layer = keras.layers.Dense(1, name="output")
-
     def build(self, input_shape: list[tuple[int | None, ...]]) -> None:
         """Make all W and b, and w."""
         dim = int(input_shape[0][-1] or 0)
-        width = 2 * dim
-        for layer in self.hidden_layers:
-            layer.build((None, width))
-            width = layer.units
-        self.output_layer.build((None, dim + width))
+        self.output_layer.build((None, dim + build_stack(self.hidden_layers, 2 * dim)))
 
     def call(self, inputs: list[Any]) -> Any:
         """Return (batch,)."""
         phi, psi = inputs
-        hidden = self.concat(inputs)
-        for layer in self.hidden_layers:
-            hidden = layer(hidden)
+        hidden = run_stack(self.hidden_layers, self.concat(inputs))
         return ops.squeeze(self.output_layer(self.concat([phi * psi, hidden])), axis=-1)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return what `__init__` takes."""
-        return {**super().get_config(), "widths": list(self.widths)}
 
 
 @REGISTER
@@ -125,22 +109,13 @@ class FinalMLP(Interaction):
         """Make the streams, w₁, w₂, W₃ and b."""
         last = (None, self.widths[-1])
         for stream, linear, shape in zip(self.streams, self.linear, input_shape, strict=True):
-            width = shape[-1]
-            for layer in stream:
-                layer.build((None, width))
-                width = layer.units
+            build_stack(stream, int(shape[-1] or 0))
             linear.build(last)
         self.fusion.build(last)
 
     def call(self, inputs: list[Any]) -> Any:
         """Return (batch,)."""
-        outputs = []
-        for stream, side in zip(self.streams, inputs, strict=True):
-            hidden = side
-            for layer in stream:
-                hidden = layer(hidden)
-            outputs.append(hidden)
-        first, second = outputs
+        first, second = map(run_stack, self.streams, inputs)
         linear = self.linear[0](first) + self.linear[1](second)
         fused = ops.sum(self.fusion(first) * second, axis=-1)
         return ops.squeeze(linear, axis=-1) + fused
