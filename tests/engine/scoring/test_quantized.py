@@ -109,10 +109,10 @@ def test_no_score_of_codes_is_further_off_than_the_margin_says(perceptron, monke
     queries = replace(quantized._queries.make(users), margins=np.full(3, 1e30))
     monkeypatch.setattr("fuserank.engine.scoring.quantized._ROOM", 30_000)
     nothing = np.full(3, -np.inf, dtype=np.float32)
-    (found,) = quantized._scan(queries, words, 1, nothing)
+    found = quantized._scan(queries, words, 1, nothing)
     margins = quantized._queries.make(users).margins
-    assert found.counts.tolist() == [30_000] * 3
-    off = np.abs(found.scores[:, :30_000] - scores).max(axis=1)
+    np.testing.assert_array_equal(found.rows, np.broadcast_to(np.arange(30_000), (3, 30_000)))
+    off = np.abs(found.scores - scores).max(axis=1)
     assert np.all(2 * off <= margins)
     assert np.all(off > 0)
     # And the margin is worth having: a fraction of how far scores lie apart.

@@ -13,7 +13,6 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from fuserank.engine.scoring.block_scores import GROUP, HAS_VNNI, make_block_scores
-from fuserank.engine.scoring.heap import sift_down, sift_up
 from fuserank.engine.scoring.kernels import BLOCK
 
 __all__ = ["OFFSET", "OVERFLOW", "scan_codes"]
@@ -23,6 +22,10 @@ OFFSET = 128
 
 OVERFLOW = -1
 """A count that says: more items could be among the best than there is room for."""
+
+
+_LIMIT, _LIMIT_A_RESULT = 64, 8
+"""Candidates before the first threshold: so many, and so many more for each item wanted."""
 
 
 @intrinsic
@@ -36,66 +39,55 @@ def _lowest_bit(_: Any, word: Any) -> Any:
 
 
 @njit(nogil=True, cache=True)
-def _compact(scores: Any, rows: Any, q: int, count: int, least: Any) -> Any:
-    """Drop the candidates below `least`; return how many remain, or `OVERFLOW`."""
+def _compact(scores: Any, rows: Any, count: int, k: int, margin: float, least: Any) -> Any:
+    """Drop the candidates too far below their k-th best; return how many remain, and the least."""
+    if count >= k:
+        kth = np.partition(scores[:count], count - k)[count - k]
+        least = max(least, np.float32(kth - margin))
     kept = 0
     for i in range(count):
-        if scores[q, i] >= least:
-            scores[q, kept] = scores[q, i]
-            rows[q, kept] = rows[q, i]
+        if scores[i] >= least:
+            scores[kept] = scores[i]
+            rows[kept] = rows[i]
             kept += 1
-    return kept if 2 * kept <= scores.shape[1] else OVERFLOW
+    return kept, least
 
 
-@njit(nogil=True, forceinline=True)
+@njit(nogil=True, cache=True)
 def _collect(
-    q: int,
     block: Any,
-    i: int,
     reached: Any,
     first_row: int,
+    k: int,
     margin: float,
-    best: Any,
-    best_rows: Any,
-    state: Any,
     scores: Any,
     rows: Any,
+    count: Any,
+    limit: Any,
     least: Any,
 ) -> Any:
-    """Take up the scores of a block whose bits are set; return the least that still counts.
+    """Take up the scores of a block whose bits are set; return how many there are.
 
-    All arrays are those of all users, `q` being the one, and `i` its row of `block`: `best` its
-    heap of the k best scores, `state` the size of that and the number of candidates.
+    At a limit, those that no longer count are dropped: a threshold is worked out once in so many
+    and not, as a heap would, at each. The limit and the least that counts are returned as well.
     """
-    k = best.shape[1]
     while reached:
         item = np.int64(_lowest_bit(reached))
         reached &= reached - np.uint64(1)
-        score = block[i, item]
-        if score < least:
+        if block[item] < least:
             continue
-        count = state[q, 1]
-        if count == scores.shape[1]:
-            count = _compact(scores, rows, q, count, least)
-            if count == OVERFLOW:
-                state[q, 1] = OVERFLOW
-                return least
-        scores[q, count] = score
-        rows[q, count] = first_row + item
-        state[q, 1] = count + 1
-        size = state[q, 0]
-        if size < k:
-            best[q, size] = score
-            best_rows[q, size] = first_row + item
-            sift_up(best[q], best_rows[q], size)
-            state[q, 0] = size + 1
-        elif score > best[q, 0]:
-            best[q, 0] = score
-            best_rows[q, 0] = first_row + item
-            sift_down(best[q], best_rows[q], k)
-        if state[q, 0] == k:
-            least = np.float32(best[q, 0] - margin)
-    return least
+        if count >= limit:
+            count, least = _compact(scores, rows, count, k, margin, least)
+            if 2 * count > limit:
+                if limit == len(scores):
+                    return OVERFLOW, limit, least
+                limit = min(2 * limit, len(scores))
+            if block[item] < least:
+                continue
+        scores[count] = block[item]
+        rows[count] = first_row + item
+        count += 1
+    return count, limit, least
 
 
 _USERS = 4
@@ -123,17 +115,18 @@ def _scan(*, floored: bool) -> Any:
         first_block: int,
         last_block: int,
         step: int,
+        k: int,
         margins: Any,
         least: Any,
-        best: Any,
         scores: Any,
         rows: Any,
         counts: Any,
     ) -> None:
         n_users = len(multipliers)
         n_items = len(bias)
-        best_rows = np.empty(best.shape, dtype=np.int64)
-        state = np.zeros((n_users, 2), dtype=np.int64)
+        apart = 1 if len(words) > 1 else 0  # a remainder would cost as much as a block's score
+        room = scores.shape[1]
+        limits = np.full(n_users, min(room, _LIMIT + _LIMIT_A_RESULT * k), dtype=np.int64)
         block = np.empty((_USERS, BLOCK), dtype=np.float32)
         reached = np.empty(_USERS, dtype=np.uint64)
         last_bias = np.full(BLOCK, np.nan, dtype=np.float32)  # NaN reaches nothing
@@ -153,7 +146,7 @@ def _scan(*, floored: bool) -> Any:
                 count = _USERS if q + _USERS <= n_users else 1
                 eligible = np.uint64(0)
                 for i in range(count):
-                    eligible |= words[(q + i) % len(words), b]
+                    eligible |= words[(q + i) * apart, b]
                 if eligible:
                     arguments = (
                         np.uintp(codes.ctypes.data + b * n_groups * BLOCK * GROUP),
@@ -173,25 +166,26 @@ def _scan(*, floored: bool) -> Any:
                     else:
                         score_one(*arguments)
                     for i in range(count):
-                        mine = reached[i] & words[(q + i) % len(words), b]
-                        if mine and state[q + i, 1] != OVERFLOW:
-                            raised = _collect(
-                                q + i,
-                                block,
-                                i,
+                        mine = reached[i] & words[(q + i) * apart, b]
+                        u = q + i
+                        if mine and counts[u] != OVERFLOW:
+                            counts[u], limits[u], raised = _collect(
+                                block[i],
                                 mine,
                                 first,
-                                margins[q + i],
-                                best,
-                                best_rows,
-                                state,
-                                scores,
-                                rows,
-                                least[q + i],
+                                k,
+                                margins[u],
+                                scores[u],
+                                rows[u],
+                                counts[u],
+                                limits[u],
+                                least[u],
                             )
-                            least[q + i] = max(least[q + i], raised)
+                            least[u] = max(least[u], raised)
                 q += count
-        counts[:] = state[:, 1]
+        for u in range(n_users):
+            if counts[u] != OVERFLOW:
+                counts[u], _ = _compact(scores[u], rows[u], counts[u], k, margins[u], least[u])
 
     return scan
 
@@ -207,12 +201,11 @@ Every scan takes
     multipliers (q, 4·n_groups) int8, floors (q, 4·n_groups) uint8, starts (q,) int32, units (q,)
         float32, constants (q,) float32: of the users, as `make_block_scores` says;
     words, first_block, last_block: as in `kernels`; step: of several blocks, to scan the first;
-    margins (q,) float64: how far below the k-th best score an item still counts;
+    k, margins (q,) float64: how far below the k-th best score an item still counts;
     least (q,) float32: written: below it no score counts, as far as is known. Scans of several
         parts of one catalogue may share it: whichever wrote it, k items of the catalogue reach
         that score and the margin;
-    best (q, k) float32, filled with -inf: written: the k best scores in no order;
-    scores (q, room) float32, rows (q, room) int32, counts (q,) int64: written, in catalogue order:
-        the items within the margin, and some that were before better ones came; `OVERFLOW` is
-        the count of those for whom there was too little room.
+    scores (q, room) float32, rows (q, room) int32, counts (q,) int64 zeros: written, in catalogue
+        order: the items within the margin of the part's k-th best score, and of `least`;
+        `OVERFLOW` is the count of those for whom there was too little room.
 """

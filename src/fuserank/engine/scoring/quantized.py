@@ -9,7 +9,7 @@ alone decides.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,10 @@ _ROOM, _ROOM_A_RESULT = 2048, 8
 """Candidates a user may have: so many, and so many more for each item wanted."""
 
 _SAMPLED = 16
-"""One block in so many is scanned first, where several users share the pass."""
+"""One block in so many is scanned first, for a guess at what will count."""
+
+_GUESSED_ITEMS = 3
+"""A guess is a score that so many times k items surpass, as far as a sample tells."""
 
 _MIN_GUESSED_BY = 8
 """The least rank in a sample that a guess is made by."""
@@ -46,24 +49,24 @@ _MIN_GUESSED_BY = 8
 
 @dataclass(frozen=True, kw_only=True)
 class _Found:
-    """What a scan of some blocks found; room is how many candidates a user may have.
+    """What a scan found that could be among the best; room is the most that any user has.
 
     Attributes:
-        best: (q, k) float32: the k best scores in no order, -inf where there were fewer.
-        scores: (q, room) float32, rows (q, room) int32: of the candidates.
-        counts: (q,) int64: candidates of each user, or `OVERFLOW`.
+        scores: (q, room) float32, -inf where a user has fewer.
+        rows: (q, room) int32, -1 there.
+        overflowed: whether there were more for some user than a scan takes up.
     """
 
-    best: FloatArray
     scores: FloatArray
     rows: npt.NDArray[np.int32]
-    counts: npt.NDArray[np.int64]
+    overflowed: bool
 
-    @property
-    def is_written(self) -> npt.NDArray[np.bool_]:
-        """(q, room) bool: where there are candidates."""
-        written: npt.NDArray[np.bool_] = np.arange(self.scores.shape[1]) < self.counts[:, None]
-        return written
+    def kth_best(self, k: int) -> FloatArray:
+        """Return (q,) float32: the k-th best score of each user, -inf where there are fewer."""
+        if self.scores.shape[1] < k:
+            return np.full(len(self.scores), -np.inf, dtype=np.float32)
+        best: FloatArray = np.partition(self.scores, -k, axis=1)[:, -k]
+        return best
 
 
 class QuantizedScorer:
@@ -128,21 +131,17 @@ class QuantizedScorer:
         """Return the rows that could be among each user's k best; None where they are too many."""
         regular = words & self._regular if len(self._irregular) else words
         guesses = self._guess(queries, regular, k)
-        parts = self._scan(queries, regular, k, guesses)
-        kth = _kth_best(parts, k)
+        found = self._scan(queries, regular, k, guesses)
+        kth = found.kth_best(k)
         if (kth < guesses).any():  # a guess was too high: fewer than k items surpass it
-            parts = self._scan(queries, regular, k, np.full_like(guesses, -np.inf))
-            kth = _kth_best(parts, k)
-        if any((part.counts == OVERFLOW).any() for part in parts):
-            return None
-        scores = np.concatenate([part.scores for part in parts], axis=1)
-        rows = np.concatenate([part.rows for part in parts], axis=1)
-        kept = np.concatenate([part.is_written for part in parts], axis=1)
-        kept &= scores >= (kth - queries.margins)[:, None]
-        if kept.sum() > len(kth) * (self.n_items // _MAX_SHARE):
+            found = self._scan(queries, regular, k, np.full_like(guesses, -np.inf))
+            kth = found.kth_best(k)
+        kept = found.scores >= (kth - queries.margins)[:, None]
+        kept &= found.rows >= 0
+        if found.overflowed or kept.sum() > len(kth) * (self.n_items // _MAX_SHARE):
             return None
         candidates = [
-            mine[chosen].astype(np.int64) for mine, chosen in zip(rows, kept, strict=True)
+            mine[chosen].astype(np.int64) for mine, chosen in zip(found.rows, kept, strict=True)
         ]
         if len(self._irregular):
             candidates = [
@@ -155,33 +154,28 @@ class QuantizedScorer:
         """Guess (q,) scores that more than k items surpass, from a sample of the blocks.
 
         A scan that starts from nothing takes up thousands of items before it knows what counts. The
-        guess aims at three times k items; it is checked after the scan.
+        guess is checked after the scan.
         """
-        n_users = len(queries.margins)
-        if n_users == 1:
-            return np.full(1, -np.inf, dtype=np.float32)
-        rank = max(_MIN_GUESSED_BY, -(-3 * k // _SAMPLED))
-        nothing = np.full(n_users, -np.inf, dtype=np.float32)
-        sample = self._scan(queries, words, rank, nothing, _SAMPLED)
-        if any((part.counts == OVERFLOW).any() for part in sample):
-            return nothing
-        return _kth_best(sample, rank)
+        rank = max(_MIN_GUESSED_BY, -(-_GUESSED_ITEMS * k // _SAMPLED))
+        nothing = np.full(len(queries.margins), -np.inf, dtype=np.float32)
+        # The sample is asked for a score alone, not for all that could be as good.
+        sample = self._scan(
+            replace(queries, margins=np.zeros_like(queries.margins)), words, rank, nothing, _SAMPLED
+        )
+        return nothing if sample.overflowed else sample.kth_best(rank)
 
     def _scan(
         self, queries: Queries, words: Words, k: int, guesses: FloatArray, step: int = 1
-    ) -> list[_Found]:
+    ) -> _Found:
         """Scan every step-th block, taking up what is within the margin of a guess or better."""
         n_users = len(guesses)
         room = min(self.n_items, _ROOM + _ROOM_A_RESULT * k)
         least = (guesses - queries.margins).astype(np.float32)
 
         def scan(first: int, last: int) -> _Found:
-            found = _Found(
-                best=np.full((n_users, k), -np.inf, dtype=np.float32),
-                scores=np.empty((n_users, room), dtype=np.float32),
-                rows=np.empty((n_users, room), dtype=np.int32),
-                counts=np.empty(n_users, dtype=np.int64),
-            )
+            scores = np.empty((n_users, room), dtype=np.float32)
+            rows = np.empty((n_users, room), dtype=np.int32)
+            counts = np.zeros(n_users, dtype=np.int64)
             self._scan_codes(
                 self._blocks,
                 self._constants,
@@ -194,25 +188,29 @@ class QuantizedScorer:
                 first,
                 last,
                 step,
+                k,
                 queries.margins,
                 least,
-                found.best,
-                found.scores,
-                found.rows,
-                found.counts,
+                scores,
+                rows,
+                counts,
             )
-            return found
+            used = counts.max(initial=0)
+            scores, rows = scores[:, :used], rows[:, :used]
+            empty = np.arange(used) >= counts[:, None]
+            scores[empty] = -np.inf
+            rows[empty] = -1
+            return _Found(scores=scores, rows=rows, overflowed=bool((counts == OVERFLOW).any()))
 
-        return self._exact.shares.run(scan, words.shape[1], MIN_BLOCKS * step)
+        parts = self._exact.shares.run(scan, words.shape[1], MIN_BLOCKS * step)
+        return _Found(
+            scores=np.concatenate([part.scores for part in parts], axis=1),
+            rows=np.concatenate([part.rows for part in parts], axis=1),
+            overflowed=any(part.overflowed for part in parts),
+        )
 
     def _eligible_irregular(self, words: Words) -> Rows:
         rows = self._irregular
         bits = (words[rows // BLOCK] >> (rows % BLOCK).astype(np.uint64)) & np.uint64(1)
         eligible: Rows = rows[bits.astype(bool)]
         return eligible
-
-
-def _kth_best(parts: list[_Found], k: int) -> FloatArray:
-    """Return (q,) float32: the k-th best score of each user, -inf where there are fewer."""
-    best: FloatArray = np.concatenate([part.best for part in parts], axis=1)
-    return np.partition(best, -k, axis=1)[:, -k]
