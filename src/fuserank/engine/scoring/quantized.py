@@ -38,7 +38,7 @@ _ROOM, _ROOM_A_RESULT = 2048, 8
 """Candidates a user may have: so many, and so many more for each item wanted."""
 
 _SAMPLED = 16
-"""One block in so many is scanned first, for a guess at what will count."""
+"""One block in so many is scanned first, where several users share the pass."""
 
 _GUESSED_ITEMS = 3
 """A guess is a score that so many times k items surpass, as far as a sample tells."""
@@ -154,10 +154,12 @@ class QuantizedScorer:
         """Guess (q,) scores that more than k items surpass, from a sample of the blocks.
 
         A scan that starts from nothing takes up thousands of items before it knows what counts. The
-        guess is checked after the scan.
+        guess is checked after the scan. For one user, that costs less than the sample.
         """
         rank = max(_MIN_GUESSED_BY, -(-_GUESSED_ITEMS * k // _SAMPLED))
         nothing = np.full(len(queries.margins), -np.inf, dtype=np.float32)
+        if len(nothing) == 1:
+            return nothing
         # The sample is asked for a score alone, not for all that could be as good.
         sample = self._scan(
             replace(queries, margins=np.zeros_like(queries.margins)), words, rank, nothing, _SAMPLED
