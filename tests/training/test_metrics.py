@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn import metrics as reference
 
+from fuserank.errors import DataError
 from fuserank.training import metrics
 
 # Few distinct scores, so that ties are common.
@@ -69,6 +70,114 @@ def test_precision_and_recall_without_any_positive_are_zero():
     )
 
 
+@given(PAIRS)
+def test_pr_auc_agrees_with_sklearn_ties_included(pairs):
+    labels, scores = pairs
+    if not labels.any():
+        assert np.isnan(metrics.pr_auc(labels, scores))
+    else:
+        expected = reference.average_precision_score(labels, scores)
+        assert metrics.pr_auc(labels, scores) == pytest.approx(expected)
+
+
+BOTH_CLASSES = PAIRS.filter(lambda pairs: 0 < pairs[0].sum() < len(pairs[0]))
+
+
+@given(BOTH_CLASSES)
+def test_roc_curve_agrees_with_sklearn(pairs):
+    labels, scores = pairs
+    false, true, _ = reference.roc_curve(labels, scores, drop_intermediate=False)
+    found = metrics.roc_curve(labels, scores)
+    np.testing.assert_allclose(found, (false, true))
+
+
+@given(BOTH_CLASSES, st.integers(2, 10))
+def test_a_thinned_roc_curve_keeps_its_ends_and_lies_on_the_whole_one(pairs, points):
+    labels, scores = pairs
+    false, true = metrics.roc_curve(labels, scores, points=points)
+    whole = set(zip(*metrics.roc_curve(labels, scores), strict=True))
+    assert len(false) <= points
+    assert (false[0], true[0], false[-1], true[-1]) == (0, 0, 1, 1)
+    assert set(zip(false, true, strict=True)) <= whole
+    assert (np.diff(false + true) > 0).all()
+
+
+def test_a_long_roc_curve_keeps_its_area_when_thinned():
+    rng = np.random.default_rng(0)
+    labels = rng.random(20_000) < 0.3
+    scores = labels + rng.normal(size=20_000)
+    false, true = metrics.roc_curve(labels, scores)
+    assert np.trapezoid(true, false) == pytest.approx(metrics.roc_auc(labels, scores), abs=1e-4)
+
+
+def test_a_roc_curve_needs_both_classes():
+    with pytest.raises(DataError, match="found 2 positive pairs of 2, expected pairs of both"):
+        metrics.roc_curve(np.array([True, True]), np.array([0.1, 0.2]))
+
+
+@given(PAIRS)
+def test_brier_agrees_with_sklearn(pairs):
+    labels, logits = pairs
+    p = metrics.sigmoid(logits)
+    assert metrics.brier(labels, p) == pytest.approx(reference.brier_score_loss(labels, p))
+
+
+@given(PAIRS, st.integers(1, 20))
+def test_calibration_agrees_with_its_definition(pairs, n_bins):
+    labels, scores = pairs
+    p = (scores + 4) / 8  # both ends of [0, 1] and edges of bins occur
+    found = metrics.calibration(labels, p, n_bins)
+    error, bins = 0.0, iter(found.bins)
+    for i in range(n_bins):
+        inside = np.array([min(int(value * n_bins), n_bins - 1) == i for value in p.tolist()])
+        if not inside.any():
+            continue
+        one = next(bins)
+        assert (one.low, one.high) == pytest.approx((i / n_bins, (i + 1) / n_bins))
+        assert one.count == inside.sum()
+        assert one.predicted == pytest.approx(p[inside].mean())
+        assert one.observed == pytest.approx(labels[inside].mean())
+        error += inside.sum() * abs(p[inside].mean() - labels[inside].mean()) / len(p)
+    assert next(bins, None) is None
+    assert found.error == pytest.approx(error)
+
+
+def test_true_probabilities_are_calibrated():
+    rng = np.random.default_rng(0)
+    p = rng.random(100_000)
+    assert metrics.calibration(rng.random(100_000) < p, p).error < 0.01
+    assert metrics.calibration(rng.random(100_000) < p, np.ones_like(p)).error > 0.4
+
+
+MATRICES = st.tuples(st.integers(1, 20), st.integers(2, 5)).flatmap(
+    lambda shape: st.tuples(hnp.arrays(np.bool_, shape), hnp.arrays(np.bool_, shape))
+)
+
+
+@given(MATRICES)
+def test_averages_over_labels_agree_with_sklearn(matrices):
+    for average in ("micro", "macro"):
+        found = getattr(metrics, f"{average}_average")(*matrices)
+        expected = reference.precision_recall_fscore_support(
+            *matrices, average=average, zero_division=0
+        )
+        assert (found.precision, found.recall, found.f1) == pytest.approx(expected[:3]), average
+
+
+@given(PAIRS)
+def test_averages_over_both_classes_agree_with_sklearn_and_micro_is_accuracy(pairs):
+    labels, scores = pairs
+    predicted = scores >= 0
+    found = metrics.macro_average(labels, predicted)
+    expected = reference.precision_recall_fscore_support(
+        labels, predicted, average="macro", labels=[False, True], zero_division=0
+    )
+    assert (found.precision, found.recall, found.f1) == pytest.approx(expected[:3])
+    micro = metrics.micro_average(labels, predicted)
+    accuracy = metrics.accuracy(labels, predicted)
+    assert (micro.precision, micro.recall, micro.f1) == pytest.approx((accuracy,) * 3)
+
+
 def test_top_items_break_ties_by_order_and_leave_out_what_is_not_eligible():
     scores = np.array([[1, 3, 3, np.nan, 2], [5, 4, 3, 2, 1]], np.float32)
     eligible = np.array([[1, 1, 1, 1, 1], [0, 1, 0, 0, 0]], bool)
@@ -89,17 +198,37 @@ RANKED = st.tuples(st.integers(1, 6), st.integers(3, 12), st.integers(1, 12)).fl
 
 
 @given(RANKED)
+def test_average_precision_of_whole_rankings_agrees_with_sklearn(case):
+    scores, relevant, _ = case
+    relevant[:, 0] |= ~relevant.any(axis=1)
+    top = metrics.top_items(scores, np.ones_like(relevant), scores.shape[1])
+    for row, found in enumerate(metrics.average_precision_at_k(top, relevant)):
+        expected = reference.average_precision_score(relevant[row], scores[row])
+        assert found == pytest.approx(expected)
+
+
+@given(RANKED)
 def test_ranking_metrics_agree_with_references(case):
     scores, relevant, k = case
     relevant[:, 0] |= ~relevant.any(axis=1)
     top = metrics.top_items(scores, np.ones_like(relevant), k)
     recalls = metrics.recall_at_k(top, relevant)
     gains = metrics.ndcg(top, relevant)
+    precisions = metrics.precision_at_k(top, relevant)
+    hits = metrics.hit_at_k(top, relevant)
+    reciprocals = metrics.reciprocal_rank(top, relevant)
+    averages = metrics.average_precision_at_k(top, relevant)
     for row, best in enumerate(np.argsort(-scores, axis=1)[:, :k]):
         wanted = set(np.flatnonzero(relevant[row]))
         assert recalls[row] == pytest.approx(len(wanted & set(best)) / len(wanted))
         expected = reference.ndcg_score(relevant[row : row + 1], scores[row : row + 1], k=k)
         assert gains[row] == pytest.approx(expected)
+        found = [item in wanted for item in best]
+        assert precisions[row] == pytest.approx(sum(found) / k)
+        assert hits[row] == any(found)
+        assert reciprocals[row] == (1 / (found.index(True) + 1) if any(found) else 0)
+        at_hits = [sum(found[: i + 1]) / (i + 1) for i in range(k) if found[i]]
+        assert averages[row] == pytest.approx(sum(at_hits) / min(k, len(wanted)))
 
 
 def test_a_list_that_is_not_full_counts_only_what_it_holds():
@@ -107,3 +236,25 @@ def test_a_list_that_is_not_full_counts_only_what_it_holds():
     top = np.array([[0, -1]])
     assert metrics.recall_at_k(top, relevant).tolist() == [0.5]
     assert metrics.ndcg(top, relevant)[0] == pytest.approx(1 / (1 + 1 / np.log2(3)))
+    assert metrics.precision_at_k(top, relevant).tolist() == [0.5]
+    assert metrics.average_precision_at_k(top, relevant).tolist() == [0.5]
+
+
+LISTS = np.array([[0, 1, 2], [2, 3, -1], [1, -1, -1], [-1, -1, -1]])
+
+
+def test_coverage_counts_items_in_any_list():
+    assert metrics.coverage(LISTS, 8) == 4 / 8
+    assert metrics.coverage(LISTS[3:], 8) == 0
+
+
+def test_novelty_is_the_mean_self_information_of_a_list():
+    share = np.array([1.0, 0.5, 0.25, 0.125])
+    np.testing.assert_allclose(metrics.novelty(LISTS, share), [1, 2.5, 1, np.nan])
+
+
+@given(hnp.arrays(np.float32, (4, 3), elements=st.integers(-2, 2).map(float)))
+def test_diversity_agrees_with_sklearn(vectors):
+    alike = reference.pairwise.cosine_similarity(vectors.astype(np.float64))
+    pairs = [1 - (alike[0, 1] + alike[0, 2] + alike[1, 2]) / 3, 1 - alike[2, 3], np.nan, np.nan]
+    np.testing.assert_allclose(metrics.diversity(LISTS, vectors), pairs, atol=1e-12)

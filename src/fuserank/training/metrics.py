@@ -1,21 +1,42 @@
-"""Metrics in plain numpy: how well observed pairs are told apart, and how well items are ranked.
+"""Metrics in plain numpy.
 
-Micro averages are not among them: with one label a pair, micro F1 is accuracy.
+They tell how well observed pairs are told apart, how far probabilities can be believed, how well
+items are ranked, and what the lists hold.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from fuserank.errors import DataError
+
 __all__ = [
+    "Averages",
+    "Calibration",
+    "CalibrationBin",
     "accuracy",
+    "average_precision_at_k",
     "best_threshold",
+    "brier",
+    "calibration",
+    "coverage",
+    "diversity",
     "f1",
+    "hit_at_k",
     "log_loss",
+    "macro_average",
+    "micro_average",
     "ndcg",
+    "novelty",
+    "pr_auc",
     "precision",
+    "precision_at_k",
     "recall",
     "recall_at_k",
+    "reciprocal_rank",
     "roc_auc",
+    "roc_curve",
     "sigmoid",
     "top_items",
 ]
@@ -23,6 +44,49 @@ __all__ = [
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.floating]
 Doubles = npt.NDArray[np.float64]
+Items = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Averages:
+    """Precision, recall and F1 of several labels, averaged."""
+
+    precision: float
+    recall: float
+    f1: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationBin:
+    """Pairs whose predicted probabilities lie in one interval.
+
+    Attributes:
+        low: from this probability,
+        high: to below this one; the last interval includes it.
+        count: pairs, one or more.
+        predicted: their mean probability.
+        observed: share of positives among them.
+    """
+
+    low: float
+    high: float
+    count: int
+    predicted: float
+    observed: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """How far predicted probabilities are from what happens.
+
+    Attributes:
+        error: expected calibration error, the mean over pairs of |predicted − observed| in the
+            pair's bin.
+        bins: in ascending order, the empty ones left out.
+    """
+
+    error: float
+    bins: tuple[CalibrationBin, ...]
 
 
 def sigmoid(logits: Floats) -> Doubles:
@@ -54,6 +118,39 @@ def f1(labels: Bools, predicted: Bools) -> float:
     return _ratio(2 * (labels & predicted).sum(), labels.sum() + predicted.sum())
 
 
+def micro_average(labels: Bools, predicted: Bools) -> Averages:
+    """Return precision, recall and F1 of all entries of a matrix taken together.
+
+    With one label a pair, that is with (n,) arrays, each of the three is plain accuracy: what
+    one class wrongly gains the other loses. They say something new of several labels only.
+
+    Args:
+        labels: (n, n_labels) which labels each row has; or (n,), taken as two classes.
+        predicted: which are predicted, of the same shape.
+    """
+    found, true = _columns(predicted), _columns(labels)
+    return Averages(
+        precision=precision(true, found), recall=recall(true, found), f1=f1(true, found)
+    )
+
+
+def macro_average(labels: Bools, predicted: Bools) -> Averages:
+    """Return the means over labels of precision, recall and F1, rare labels counting in full.
+
+    A label that neither occurs nor is predicted counts as 0. `labels` and `predicted` as in
+    `micro_average`; of (n,) arrays the mean is over both classes.
+
+    Source: Opitz and Burst, "Macro F1 and Macro F1", arXiv:1911.03347, 2019: F1 here is the mean
+    of the labels' F1, not the harmonic mean of the other two means.
+    """
+    both = list(zip(_columns(labels).T, _columns(predicted).T, strict=True))
+    return Averages(
+        precision=float(np.mean([precision(*pair) for pair in both])),
+        recall=float(np.mean([recall(*pair) for pair in both])),
+        f1=float(np.mean([f1(*pair) for pair in both])),
+    )
+
+
 def best_threshold(labels: Bools, scores: Floats) -> float:
     """Return the threshold t for which predicting scores ≥ t has the best F1.
 
@@ -67,14 +164,10 @@ def best_threshold(labels: Bools, scores: Floats) -> float:
         labels: (n,) whether each pair is positive, n ≥ 1.
         scores: (n,) finite scores.
     """
-    order = np.argsort(-scores, kind="stable")
-    ranked = scores[order].astype(np.float64)
-    hits = np.cumsum(labels[order])
-    f1_at = 2 * hits / (np.arange(1, len(ranked) + 1) + max(int(labels.sum()), 1))
-    last_of_tie = np.append(ranked[1:] < ranked[:-1], True)
-    best = int(np.argmax(np.where(last_of_tie, f1_at, -1.0)))
-    below = ranked[best + 1] if best + 1 < len(ranked) else ranked[best]
-    return float((ranked[best] + below) / 2)
+    distinct, above, hits = _at_or_above(labels, scores)
+    best = int(np.argmax(2 * hits / (above + max(int(labels.sum()), 1))))
+    below = distinct[min(best + 1, len(distinct) - 1)]
+    return float((distinct[best] + below) / 2)
 
 
 def roc_auc(labels: Bools, scores: Floats) -> float:
@@ -95,13 +188,104 @@ def roc_auc(labels: Bools, scores: Floats) -> float:
     return float(above / (n_positive * n_negative))
 
 
+def roc_curve(labels: Bools, scores: Floats, points: int = 200) -> tuple[Doubles, Doubles]:
+    """Return false positive rates and true positive rates, from (0, 0) to (1, 1), to be drawn.
+
+    >>> roc_curve(np.array([False, True, True]), np.array([0.1, 0.1, 0.7]))
+    (array([0., 0., 1.]), array([0. , 0.5, 1. ]))
+
+    Args:
+        labels: (n,) whether each pair is positive.
+        scores: (n,) finite scores.
+        points: at most this many, 2 or more; where there are more distinct scores, points are
+            left out evenly along the curve.
+
+    Raises:
+        DataError: one of the classes is empty.
+
+    Source: as of `roc_auc`, section 5.
+    """
+    n_positive = int(labels.sum())
+    if not 0 < n_positive < len(labels):
+        raise DataError(
+            f"ROC curve: found {n_positive} positive pairs of {len(labels)}, expected pairs of "
+            "both classes; judge on data with likes and dislikes"
+        )
+    _, above, hits = _at_or_above(labels, scores)
+    true = np.append(0.0, hits / n_positive)
+    false = np.append(0.0, (above - hits) / (len(labels) - n_positive))
+    if len(true) > points:
+        kept = np.unique(np.searchsorted(true + false, np.linspace(0.0, 2.0, points)))
+        true, false = true[kept], false[kept]
+    return false, true
+
+
+def pr_auc(labels: Bools, scores: Floats) -> float:
+    """Return average precision: the area under precision over recall, in steps.
+
+    That is Σ (Rₙ − Rₙ₋₁) Pₙ over the distinct scores in descending order; points are not joined
+    by straight lines, which would flatter. A guess comes to the base rate. NaN where no pair is
+    positive.
+
+    Source: Davis and Goadrich, "The Relationship Between Precision-Recall and ROC Curves", ICML
+    2006, on interpolation.
+    """
+    n_positive = int(labels.sum())
+    if not n_positive:
+        return float("nan")
+    _, above, hits = _at_or_above(labels, scores)
+    return float((np.diff(hits, prepend=0) * hits / above).sum() / n_positive)
+
+
+def brier(labels: Bools, probabilities: Floats) -> float:
+    """Return the mean squared difference between probability and outcome, from 0 to 1.
+
+    Source: Brier, "Verification of Forecasts Expressed in Terms of Probability", Monthly Weather
+    Review 78(1), 1950; of the positive class alone, which is half of what is defined there.
+    """
+    return float(np.square(probabilities.astype(np.float64) - labels).mean())
+
+
+def calibration(labels: Bools, probabilities: Floats, bins: int = 15) -> Calibration:
+    """Return the expected calibration error and the bins it is made of.
+
+    Args:
+        labels: (n,) whether each pair is positive, n ≥ 1.
+        probabilities: (n,) in [0, 1].
+        bins: intervals of equal width.
+
+    Source: Naeini, Cooper and Hauskrecht, "Obtaining Well Calibrated Probabilities Using
+    Bayesian Binning", AAAI 2015; 15 bins as in Guo et al., "On Calibration of Modern Neural
+    Networks", ICML 2017.
+    """
+    p = probabilities.astype(np.float64)
+    place = np.minimum((p * bins).astype(np.int64), bins - 1)
+    count = np.bincount(place, minlength=bins)
+    filled = np.flatnonzero(count)
+    predicted = np.bincount(place, weights=p, minlength=bins)[filled] / count[filled]
+    observed = np.bincount(place, weights=labels, minlength=bins)[filled] / count[filled]
+    return Calibration(
+        error=float(np.average(np.abs(predicted - observed), weights=count[filled])),
+        bins=tuple(
+            CalibrationBin(
+                low=float(i / bins),
+                high=float((i + 1) / bins),
+                count=int(count[i]),
+                predicted=float(mean),
+                observed=float(share),
+            )
+            for i, mean, share in zip(filled, predicted, observed, strict=True)
+        ),
+    )
+
+
 def log_loss(labels: Bools, logits: Floats) -> float:
     """Return the mean cross-entropy −[r log σ(z) + (1−r) log(1−σ(z))] in nats."""
     z = logits.astype(np.float64)
     return float((np.logaddexp(0.0, z) - labels * z).mean())
 
 
-def top_items(scores: Floats, eligible: Bools, k: int) -> npt.NDArray[np.int64]:
+def top_items(scores: Floats, eligible: Bools, k: int) -> Items:
     """Return (n_users, min(k, n_items)) item rows, best first, ties in the order of items.
 
     Where a user has fewer eligible items, −1 fills the rest; NaN is never eligible.
@@ -116,7 +300,7 @@ def top_items(scores: Floats, eligible: Bools, k: int) -> npt.NDArray[np.int64]:
     return np.where(np.take_along_axis(usable, order, axis=1), order, -1)
 
 
-def recall_at_k(top: npt.NDArray[np.int64], relevant: Bools) -> Doubles:
+def recall_at_k(top: Items, relevant: Bools) -> Doubles:
     """Return (n_users,) shares of the relevant items that are among the top ones.
 
     Args:
@@ -127,7 +311,7 @@ def recall_at_k(top: npt.NDArray[np.int64], relevant: Bools) -> Doubles:
     return found
 
 
-def ndcg(top: npt.NDArray[np.int64], relevant: Bools) -> Doubles:
+def ndcg(top: Items, relevant: Bools) -> Doubles:
     """Return (n_users,) discounted gains over those of an ideal order, with gains of 0 and 1.
 
     Args:
@@ -143,7 +327,126 @@ def ndcg(top: npt.NDArray[np.int64], relevant: Bools) -> Doubles:
     return gained
 
 
-def _hits(top: npt.NDArray[np.int64], relevant: Bools) -> Bools:
+def precision_at_k(top: Items, relevant: Bools) -> Doubles:
+    """Return (n_users,) shares of the places that hold a relevant item; −1 is a miss.
+
+    Arguments as in `recall_at_k`.
+    """
+    found: Doubles = _hits(top, relevant).mean(axis=1)
+    return found
+
+
+def hit_at_k(top: Items, relevant: Bools) -> Doubles:
+    """Return (n_users,) 1 where a relevant item is among the top ones, else 0: the hit rate.
+
+    Arguments as in `recall_at_k`.
+    """
+    return np.asarray(_hits(top, relevant).any(axis=1), dtype=np.float64)
+
+
+def reciprocal_rank(top: Items, relevant: Bools) -> Doubles:
+    """Return (n_users,) 1 / the rank of the first relevant item, 0 where there is none.
+
+    Its mean over users is MRR. Arguments as in `ndcg`.
+
+    Source: Voorhees, "The TREC-8 Question Answering Track Report", TREC 1999.
+    """
+    hits = _hits(top, relevant)
+    found: Doubles = hits.any(axis=1) / (1.0 + hits.argmax(axis=1))
+    return found
+
+
+def average_precision_at_k(top: Items, relevant: Bools) -> Doubles:
+    """Return (n_users,) means of the precision at the rank of each relevant item: MAP's parts.
+
+    Relevant items outside the list count as 0, and the sum is divided by min(k, number of
+    relevant items), so that a list of relevant items alone has 1. Arguments as in `ndcg`.
+
+    Source: Manning, Raghavan and Schütze, "Introduction to Information Retrieval", 2008,
+    section 8.4, which divides by the number of relevant items, lists being of any length there.
+    """
+    hits = _hits(top, relevant)
+    k = top.shape[1]
+    precisions = np.cumsum(hits, axis=1) / np.arange(1, k + 1)
+    found: Doubles = (precisions * hits).sum(axis=1) / np.minimum(relevant.sum(axis=1), k)
+    return found
+
+
+def coverage(top: Items, n_items: int) -> float:
+    """Return the share of the items that are in one list or more.
+
+    Args:
+        top: (n_users, k) item rows, −1 for none.
+        n_items: items that could be in a list.
+
+    Source: Herlocker et al., "Evaluating Collaborative Filtering Recommender Systems", TOIS
+    22(1), 2004 (catalogue coverage).
+    """
+    return len(np.unique(top[top >= 0])) / n_items
+
+
+def novelty(top: Items, share: Doubles) -> Doubles:
+    """Return (n_users,) means over a list of −log₂(share of users who met the item), in bits.
+
+    NaN where a list is empty.
+
+    Args:
+        top: (n_users, k) item rows, −1 for none.
+        share: (n_items,) above 0, at most 1.
+
+    Source: Zhou et al., "Solving the Apparent Diversity-Accuracy Dilemma of Recommender Systems",
+    PNAS 107(10), 2010 (self-information, which they call surprisal).
+    """
+    there = top >= 0
+    bits = np.where(there, -np.log2(share)[np.maximum(top, 0)], 0.0)
+    return _quotients(bits.sum(axis=1), there.sum(axis=1))
+
+
+def diversity(top: Items, vectors: Floats) -> Doubles:
+    """Return (n_users,) 1 − the mean cosine similarity of two items of a list, from 0 to 2.
+
+    A zero vector is similar to nothing. NaN where a list holds fewer than two items. Memory is
+    n_users × k × dim doubles.
+
+    Args:
+        top: (n_users, k) item rows, −1 for none.
+        vectors: (n_items, dim).
+
+    Source: Smyth and McClave, "Similarity vs. Diversity", ICCBR 2001.
+    """
+    there = top >= 0
+    theirs = np.where(there[..., None], vectors[np.maximum(top, 0)].astype(np.float64), 0.0)
+    lengths = np.linalg.norm(theirs, axis=2, keepdims=True)
+    units = np.divide(theirs, lengths, out=np.zeros_like(theirs), where=lengths > 0)
+    # ‖Σu‖² holds every pair twice, and each item with itself.
+    cosines = np.square(units.sum(axis=1)).sum(axis=1) - np.square(units).sum(axis=(1, 2))
+    held = there.sum(axis=1)
+    return 1 - _quotients(cosines, held * (held - 1))
+
+
+def _at_or_above(
+    labels: Bools, scores: Floats
+) -> tuple[Doubles, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the distinct scores, descending, and how many pairs and positives reach each."""
+    order = np.argsort(-scores, kind="stable")
+    ranked = scores[order].astype(np.float64)
+    last_of_tie = np.flatnonzero(np.append(ranked[1:] < ranked[:-1], True))
+    hits: npt.NDArray[np.int64] = np.cumsum(labels[order], dtype=np.int64)
+    return ranked[last_of_tie], last_of_tie + 1, hits[last_of_tie]
+
+
+def _columns(labels: Bools) -> Bools:
+    """Return (n, n_labels) as it is, and (n,) as two columns: not so, and so."""
+    return labels if labels.ndim == 2 else np.stack([~labels, labels], axis=1)
+
+
+def _quotients(part: Doubles, whole: npt.NDArray[np.integer]) -> Doubles:
+    quotients = np.full(len(part), np.nan)
+    np.divide(part, whole, out=quotients, where=whole > 0)
+    return quotients
+
+
+def _hits(top: Items, relevant: Bools) -> Bools:
     return np.take_along_axis(relevant, np.maximum(top, 0), axis=1) & (top >= 0)
 
 
