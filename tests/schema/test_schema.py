@@ -1,5 +1,6 @@
 """The fitted schema: fields, tensors, texts, JSON and histories."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from fuserank.errors import SchemaError
 from fuserank.schema import Field, FittedField, Kind, Schema, Side, pack_history
+from fuserank.schema.numeric import NumberScaling
 
 ITEMS = {
     "item_id": ["a", "b", "c"],
@@ -38,6 +40,9 @@ def fields():
         Field(name="text", side=Side.ITEM, kind=Kind.TEXT, template="{title} ({year})"),
         Field(name="genres", side=Side.ITEM, kind=Kind.CATEGORIES, max_length=2),
         Field(name="cover", side=Side.ITEM, kind=Kind.VECTOR),
+        Field(
+            name="terms", side=Side.ITEM, kind=Kind.WORDS, template="{title} {genres}", min_rows=1
+        ),
     ]
 
 
@@ -60,7 +65,12 @@ def test_every_kind_becomes_its_tensor(schema):
     assert items["item.genres"].tolist() == [[1, 0], [2, 1], [0, 0]]
     assert items["item.cover"].tolist() == [[1, 0], [0, 0], [0, 2]]
     assert set(users) == {"user.user_id", "user.age", "user.job"}
-    assert set(items) == {"item.item_id", "item.genres", "item.cover"}
+    # alien, brazil, comedy, horror: horror occurs in two of three rows, the others in one.
+    rare, frequent = np.log([4 / 2, 4 / 3]) + 1
+    alien = np.array([rare, 0, 0, frequent]) / np.hypot(rare, frequent)
+    assert items["item.terms"][0] == pytest.approx(alien)
+    assert not items["item.terms"][2].any()
+    assert set(items) == {"item.item_id", "item.genres", "item.cover", "item.terms"}
 
 
 def test_tensors_have_the_dtype_and_shape_of_their_spec(schema):
@@ -84,6 +94,7 @@ def test_specs_follow_the_declaration_and_leave_out_joining_texts(schema):
     assert shapes["user.history"] == ("batch", 3, 2)
     assert shapes["user.past"] == ("batch", 2, 4)
     assert shapes["item.text"] == ("batch", 4)
+    assert shapes["item.terms"] == ("batch", 4)
 
 
 def test_an_absent_column_is_all_missing(schema):
@@ -124,6 +135,52 @@ def test_a_text_without_template_reads_its_column():
 def test_a_text_that_is_none_is_named():
     with pytest.raises(SchemaError, match="field 'text', row 1: found int, expected text"):
         text_schema(None).texts(Side.ITEM, {"text": ["a", 3]}, 2)
+
+
+def test_words_are_those_of_the_field_where_no_template_column_is_given(schema):
+    field = schema.find(Side.ITEM, "terms")
+    asked = schema.encode(Side.ITEM, {"terms": ["An alien horror", None]}, 2)["item.terms"]
+    np.testing.assert_array_equal(asked, field.encode(["horror alien", None]))
+    assert (asked != 0).tolist() == [[True, False, False, True], [False] * 4]
+    with pytest.raises(SchemaError, match="field 'terms', row 1: found int, expected text"):
+        field.encode(["alien", 3])
+
+
+def test_words_without_template_read_their_column():
+    field = Field(name="terms", side="user", kind="words", column="bio", min_rows=1, stem="porter")
+    schema = Schema.fit([field], {Side.USER: {"bio": ["cooks", None]}}, text_dim=4)
+    assert schema.encode(Side.USER, {"bio": ["cooking"]}, 1)["user.terms"].tolist() == [[1]]
+
+
+def test_numbers_are_fitted_as_their_field_says():
+    field = number(outliers="iqr", missing=-1)
+    schema = Schema.fit([field], {Side.USER: {"age": [1, 2, 3, 99]}}, text_dim=4)
+    assert schema.fields[0].scaling == NumberScaling.fit(
+        [1, 2, 3, 99], "age", outliers="iqr", missing=-1
+    )
+
+
+def test_a_field_keeps_the_options_of_its_kind_alone(schema):
+    found = {f.field.name: f.field.options() for f in schema.fields}
+    assert found["job"] == {"name": "job", "side": "user", "kind": "category", "max_length": 50}
+    assert found["age"].keys() - found["job"].keys() == {"outliers", "missing"}
+    assert found["terms"].keys() - found["job"].keys() == {
+        "template",
+        "weighting",
+        "max_words",
+        "min_rows",
+    }
+
+
+def test_a_schema_of_an_earlier_release_is_read(schema):
+    data = json.loads(schema.to_json())
+    data["fields"] = [entry for entry in data["fields"] if entry["field"]["kind"] != "words"]
+    for entry in data["fields"]:
+        del entry["words"]
+        for name in ("outliers", "missing"):
+            entry["field"].pop(name, None)
+    found = Schema.from_json(json.dumps(data))
+    assert found.fields == tuple(f for f in schema.fields if f.field.kind is not Kind.WORDS)
 
 
 def test_fields_are_found_by_side(schema):
@@ -186,6 +243,11 @@ def test_the_fingerprint_changes_with_the_content(schema, change):
         ('{"format": 99, "fields": []}', "found format 99, expected 1; export again"),
         ('{"format": 1, "fields": [{}]}', "expected a fitted schema in JSON"),
         ('{"format": 1, "fields": [3]}', "expected a fitted schema in JSON"),
+        (
+            '{"format": 1, "fields": [{"field": {"name": "a", "side": "item", "kind": "words"}, '
+            '"vocabulary": null, "scaling": null, "dim": null, "words": {"words": ["aa"]}}]}',
+            "expected a fitted schema in JSON, found: 'idf'",
+        ),
     ],
 )
 def test_foreign_json_is_refused(text, message):
@@ -213,6 +275,7 @@ def test_a_history_keeps_its_latest_events_with_zero_rows_in_front(schema):
         ([1.0, math.nan], r"list of shape \(2,\)"),
         ([[1.0, 2.0]], r"list of shape \(1, 2\)"),
         ("ab", "str of shape"),
+        ([1.0, 1e300], r"list of shape \(2,\)"),
         (3.0, r"float of shape \(\)"),
         ([1.0, "x"], "list of shape"),
     ],
@@ -237,7 +300,29 @@ def test_vectors_that_are_all_missing_have_no_width():
         ({"name": "a.b"}, "field 'a.b': expected a name of letters"),
         ({"side": "buyer"}, "field f: side: found 'buyer', expected one of user, item, context"),
         ({"kind": "blob"}, "field f: kind: found 'blob', expected one of id, category"),
-        ({"template": "{a}"}, "'template' is for fields of kind text, found number"),
+        ({"template": "{a}"}, "'template' is for fields of kind text or words, found number"),
+        ({"kind": "text", "outliers": "iqr"}, "'outliers' is for fields of kind number, found tex"),
+        ({"kind": "text", "missing": 0}, "'missing' is for fields of kind number, found text"),
+        ({"weighting": "count"}, "'weighting' is for fields of kind words, found number"),
+        ({"max_words": 9}, "'max_words' is for fields of kind words, found number"),
+        ({"stem": "porter"}, "'stem' is for fields of kind words, found number"),
+        ({"kind": "text", "stop_words": "english"}, "'stop_words' is for fields of kind words"),
+        (
+            {"outliers": "trim"},
+            "outliers is 'trim', expected one of winsorise, robust_z, iqr, keep",
+        ),
+        ({"missing": "mode"}, "missing is 'mode', expected one of median, mean, learned or a fin"),
+        ({"missing": math.nan}, "missing is nan, expected one of median, mean, learned or a finit"),
+        ({"missing": 10**400}, "missing is 10+, expected one of median"),
+        ({"missing": True}, "missing is True, expected one of median"),
+        ({"kind": "words", "weighting": "bm25"}, "weighting is 'bm25', expected one of tfidf, cou"),
+        (
+            {"kind": "words", "stop_words": "greek"},
+            "stop_words is 'greek', expected one of english",
+        ),
+        ({"kind": "words", "stem": "lancaster"}, "stem is 'lancaster', expected one of porter"),
+        ({"kind": "words", "max_words": 0}, "max_words is 0, expected 1 or more"),
+        ({"kind": "words", "min_rows": -1}, "min_rows is -1, expected 1 or more"),
         ({"of": "cover"}, "'of' is for fields of kind history, found number"),
         ({"joins": "past"}, "'joins' is for fields of kind text, found number"),
         ({"kind": "history"}, "names in 'of' the item field"),
@@ -245,6 +330,7 @@ def test_vectors_that_are_all_missing_have_no_width():
         ({"kind": "text", "joins": "past", "side": "item"}, "only a user's text can join"),
         ({"max_length": 0}, "max_length is 0, expected 1 or more"),
         ({"kind": "text", "template": "{a"}, "brace without its partner"),
+        ({"kind": "text", "template": "a film"}, "template 'a film' names no column, expected a p"),
     ],
 )
 def test_options_that_contradict_the_kind_are_refused(options, message):

@@ -224,7 +224,7 @@ def test_the_latest_of_repeated_pairs_is_kept(folder, caplog):
     assert found.dropped_duplicates == 2
     # u1's later row came first; u2's rows are of the same time, so the last one counts.
     assert found.interactions.rating.tolist() == [5, 3, 2]
-    assert "films: dropped 2 repeated interactions" in caplog.text
+    assert "films: dropped 2 of 5 interactions: repeated pairs" in caplog.text
 
 
 def test_without_times_the_last_of_repeated_pairs_is_kept(folder):

@@ -6,7 +6,12 @@ import pytest
 
 from fuserank.errors import DataError, SchemaError
 from fuserank.schema.fields import Field, Kind, Side
-from fuserank.training.dataset_config import InteractionsConfig, TableConfig, read_config
+from fuserank.training.dataset_config import (
+    CleaningConfig,
+    InteractionsConfig,
+    TableConfig,
+    read_config,
+)
 
 CONFIG = """\
 name = "films"
@@ -78,6 +83,66 @@ def test_paths_are_relative_to_the_file_and_fields_have_sides(path):
     )
 
 
+def test_nothing_is_cleaned_unless_asked_for(path):
+    assert read_config(path).cleaning == CleaningConfig()
+
+
+def test_cleaning(path):
+    edit(path, "positive_at = 4", 'positive_at = 4\ntimestamp = "time"')
+    edit(
+        path,
+        "[users]",
+        """[cleaning]
+rating_range = [0.5, 5]
+drop_negative_times = true
+drop_contradictions = true
+max_interactions_per_user = 5000
+min_user_interactions = 5
+min_item_interactions = 3
+[users]""",
+    )
+    assert read_config(path).cleaning == CleaningConfig(
+        rating_range=(0.5, 5),
+        drop_negative_times=True,
+        drop_contradictions=True,
+        max_interactions_per_user=5000,
+        min_user_interactions=5,
+        min_item_interactions=3,
+    )
+
+
+def test_options_of_numbers_and_words(path):
+    edit(path, 'kind = "number"', 'kind = "number"\noutliers = "iqr"\nmissing = -1.5')
+    edit(
+        path,
+        "[context",
+        """[items.fields.terms]
+kind = "words"
+template = "{title}"
+weighting = "binary"
+max_words = 99
+min_rows = 3
+stop_words = "english"
+stem = "porter"
+[context""",
+    )
+    fields = {field.name: field for field in read_config(path).fields}
+    assert fields["age"] == Field(
+        name="age", side=Side.USER, kind=Kind.NUMBER, outliers="iqr", missing=-1.5
+    )
+    assert fields["terms"] == Field(
+        name="terms",
+        side=Side.ITEM,
+        kind=Kind.WORDS,
+        template="{title}",
+        weighting="binary",
+        max_words=99,
+        min_rows=3,
+        stop_words="english",
+        stem="porter",
+    )
+
+
 def test_users_may_have_no_file(path):
     edit(path, 'path = "data/users.csv"\ndelimiter = "\\t"\nid = "user_id"\n', "")
     edit(path, 'user = "user_id"', 'user = "who"')
@@ -116,6 +181,10 @@ def test_users_may_have_no_file(path):
         ('name = "films"', "", r"dataset.toml: found no key 'name'; add it"),
         ("interactions.csv", "a.json", r"path is 'a.json', expected .parquet or .csv"),
         ('"\\t"', '"::"', r"\[users\]: delimiter is '::', expected one character"),
+        ('"\\t"', '"·"', r"\[users\]: delimiter is '·', expected one character of ASCII"),
+        ('"\\t"', '"\\n"', r"\[users\]: delimiter is '\\n', expected one character of ASCII that"),
+        ("positive_at = 4", "positive_at = nan", r"positive_at is nan, expected a finite number"),
+        ("positive_at = 4", f"positive_at = 1{'0' * 400}", r"is 10+, expected a finite number"),
         (
             '"items.parquet"',
             '"items.parquet"\ndelimiter = ";"',
@@ -130,6 +199,27 @@ def test_users_may_have_no_file(path):
             'kind = "number"',
             'kind = "id"\ncolumn = "age"',
             r"user field 'age' is of kind id and reads column 'age', expected 'user_id'",
+        ),
+        (
+            'kind = "number"',
+            'kind = "number"\nmissing = true',
+            r"missing is True, expected text or a number",
+        ),
+        *(
+            ("[users]", f"[cleaning]\n{line}\n[users]", rf"\[cleaning\]: {message}")
+            for line, message in (
+                ("max_rating = 5", "found unknown key 'max_rating', expected rating_range, drop_n"),
+                ("rating_range = 5", "rating_range is 5, expected a list"),
+                ("rating_range = [5]", r"rating_range is \[5\], expected the lowest and the high"),
+                ("rating_range = [5, 1]", r"rating_range is \[5, 1\], expected the lowest and th"),
+                ("rating_range = [1, '5']", r"rating_range is \[1, '5'\], expected the lowest and"),
+                ("rating_range = [1, inf]", r"rating_range is \[1, inf\], expected the lowest and"),
+                ("rating_range = [0, true]", r"rating_range is \[0, True\], expected the lowest a"),
+                ("min_item_interactions = 0", "min_item_interactions is 0, expected 1 or more"),
+                ("min_user_interactions = 2.5", "min_user_interactions is 2.5, expected a whole"),
+                ("drop_contradictions = 1", "drop_contradictions is 1, expected true or false"),
+                ("drop_negative_times = true", r"found drop_negative_times, but \[interactions\] "),
+            )
         ),
     ],
 )

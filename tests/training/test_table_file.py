@@ -98,6 +98,11 @@ def test_dates_become_microseconds(tmp_path):
     assert file.timestamps("a").to_pylist() == [1_000_000, 2_000_000]
 
 
+def test_negative_times_are_read_where_they_are_asked_for(tmp_path):
+    file = parquet(tmp_path, a=[-5, 3])
+    assert file.timestamps("a", allow_negative=True).to_pylist() == [-5, 3]
+
+
 def test_csv_keeps_quoted_breaks_and_words_that_look_missing(tmp_path):
     content = '\ufeffa;b\r\n"x\ny";NA\r\n\r\n"say ""so""";\r\n'
     file = csv(tmp_path, content, "a", "b", delimiter=";")
@@ -147,6 +152,9 @@ def test_bad_cells_of_csv(tmp_path, read, content, message):
         ("numbers", [[1], [2]], "column 'a': found type list<.*, expected numbers; convert"),
         ("vectors", [[1.0, 2.0], [1.0]], r"row 2, column 'a': found \[1.0\], expected 2 numbers"),
         ("vectors", [["x"]], "column 'a': found type list<.*string>, expected lists of numbers"),
+        ("vectors", [[1.0], []], r"row 2, column 'a': found \[\], expected one number or more"),
+        ("lists", [[["x"]]], "column 'a': found type list<.*, expected lists of text or whole"),
+        ("ratings", [5.0, 1e39], "row 2, column 'a': found 1e\\+39, expected a rating that is fin"),
         ("ratings", ["5", "good"], "row 2, column 'a': found 'good', expected a number"),
     ],
 )
@@ -164,7 +172,11 @@ def test_bad_cells_of_parquet(tmp_path, read, values, message):
         ("a,b\n1,2\n3\n", "line 3: found 1 values, expected 2 as in the header; correct the line"),
         ("a,b\n1,2\n3,4,5\n", "line 3: found 3 values, expected 2"),
         ('a,b\n1,2\n"3,4\n5,6\n', "line 3: found 1 values, expected 2 as in the header"),
-        ("a;b\n1;2\n", r"found no column 'a' \(test\); its columns are a;b"),
+        (
+            "a;b\n1;2\n",
+            r"found no column 'a' \(test\); its columns are a;b; if these are several, correct "
+            "the delimiter, which is ','",
+        ),
         ("titel,b\n1,2\n", r"found no column 'a' \(test\); its columns are titel, b$"),
         ("a,a\n1,2\n", "found column 'a' twice, expected it once; rename one"),
         ("a,b\n1,2\nPère,2\n".encode("latin-1"), "line 3: found bytes that are not UTF-8; save"),

@@ -1,12 +1,14 @@
 """Declaration of fields: what is known of users and items, before anything is fitted."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import TypeVar
+from typing import Any, TypeVar, get_args
 
 from fuserank.errors import SchemaError
+from fuserank.schema.numeric import LARGEST, Fill, Outliers
 from fuserank.schema.template import TextTemplate
+from fuserank.schema.words import Stem, StopWords, Weighting
 
 __all__ = ["Columns", "Field", "Kind", "Side", "check_fields"]
 
@@ -34,12 +36,37 @@ class Kind(StrEnum):
     """Several values a row, such as genres."""
     NUMBER = "number"
     TEXT = "text"
+    WORDS = "words"
+    """A text as a bag of its words."""
     VECTOR = "vector"
     """A dense embedding that was made elsewhere."""
     TENSOR = "tensor"
     """An input in the very form that the graph reads, of a ranker that was trained elsewhere."""
     HISTORY = "history"
     """The items a user has chosen, most recent last."""
+
+
+_KINDS_OF: Mapping[str, tuple[Kind, ...]] = {
+    "template": (Kind.TEXT, Kind.WORDS),
+    "of": (Kind.HISTORY,),
+    "joins": (Kind.TEXT,),
+    "outliers": (Kind.NUMBER,),
+    "missing": (Kind.NUMBER,),
+    "weighting": (Kind.WORDS,),
+    "max_words": (Kind.WORDS,),
+    "min_rows": (Kind.WORDS,),
+    "stop_words": (Kind.WORDS,),
+    "stem": (Kind.WORDS,),
+}
+"""The options that are not for fields of every kind."""
+
+_CHOICES = {
+    "outliers": get_args(Outliers),
+    "missing": get_args(Fill),
+    "weighting": get_args(Weighting),
+    "stop_words": get_args(StopWords),
+    "stem": get_args(Stem),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +80,20 @@ class Field:
         column: the column it is read from; the name itself unless given. A text field with a
             template reads the template's columns, and one without a column is known from
             requests only.
-        template: text only: words with ``{column}`` placeholders, such as ``"{title} ({year})"``.
+        template: text and words only: a text with ``{column}`` placeholders, such as
+            ``"{title} ({year})"``.
         max_length: categories and history only: values kept a row (a history keeps its latest).
         of: history only: the item text or vector field by which past items are represented.
         joins: user text only: the history that this text joins as one more event. Words about
             items live in the same space as the items' own words, so a text such as "slow science
             fiction" does for a user without history what the items themselves would do.
+        outliers: number only: how values far from the others are limited (`NumberScaling.fit`).
+        missing: number only: what a missing value becomes (`NumberScaling.fit`).
+        weighting: words only: what a word counts for in a text (`BagOfWords`).
+        max_words: words only: size of the vocabulary.
+        min_rows: words only: rows that a word must occur in to be of the vocabulary.
+        stop_words: words only: the language whose function words are left out.
+        stem: words only: the algorithm that makes one word of its forms.
     """
 
     name: str
@@ -69,6 +104,13 @@ class Field:
     max_length: int = 50
     of: str | None = None
     joins: str | None = None
+    outliers: Outliers = "winsorise"
+    missing: Fill | float = "median"
+    weighting: Weighting = "tfidf"
+    max_words: int = 1000
+    min_rows: int = 2
+    stop_words: StopWords | None = None
+    stem: Stem | None = None
 
     def __post_init__(self) -> None:
         """Raise SchemaError where the options contradict the kind."""
@@ -78,9 +120,13 @@ class Field:
             )
         object.__setattr__(self, "side", _member(Side, self.side, f"{self.name}: side"))
         object.__setattr__(self, "kind", _member(Kind, self.kind, f"{self.name}: kind"))
-        self._only(self.template is not None, "template", Kind.TEXT)
-        self._only(self.of is not None, "of", Kind.HISTORY)
-        self._only(self.joins is not None, "joins", Kind.TEXT)
+        for option in fields(self):
+            kinds = _KINDS_OF.get(option.name, tuple(Kind))
+            if self.kind not in kinds and getattr(self, option.name) != option.default:
+                raise SchemaError(
+                    f"field {self.name!r}: {option.name!r} is for fields of kind "
+                    f"{' or '.join(kinds)}, found {self.kind}"
+                )
         if self.kind is Kind.HISTORY and (self.side is not Side.USER or self.of is None):
             raise SchemaError(
                 f"field {self.name!r}: a history belongs to the user side and names in 'of' the "
@@ -88,12 +134,21 @@ class Field:
             )
         if self.joins is not None and self.side is not Side.USER:
             raise SchemaError(f"field {self.name!r}: only a user's text can join a history")
-        if self.max_length < 1:
+        for name in ("max_length", "max_words", "min_rows"):
+            if (value := getattr(self, name)) < 1:
+                raise SchemaError(f"field {self.name!r}: {name} is {value}, expected 1 or more")
+        for name, choices in _CHOICES.items():
+            value = getattr(self, name)
+            if value is not None and value not in choices and not _is_constant(name, value):
+                raise SchemaError(
+                    f"field {self.name!r}: {name} is {value!r}, expected one of "
+                    f"{', '.join(choices)}{' or a finite number' if name == 'missing' else ''}"
+                )
+        if self.template is not None and not TextTemplate(self.template).columns:
             raise SchemaError(
-                f"field {self.name!r}: max_length is {self.max_length}, expected 1 or more"
+                f"field {self.name!r}: template {self.template!r} names no column, expected "
+                "a placeholder such as {title}"
             )
-        if self.template is not None:
-            TextTemplate(self.template)
 
     @property
     def tensor(self) -> str:
@@ -107,11 +162,14 @@ class Field:
             return TextTemplate(self.template).columns
         return (self.column or self.name,)
 
-    def _only(self, given: bool, option: str, kind: Kind) -> None:
-        if given and self.kind is not kind:
-            raise SchemaError(
-                f"field {self.name!r}: {option!r} is for fields of kind {kind}, found {self.kind}"
-            )
+    def options(self) -> dict[str, Any]:
+        """Return what the field was made of: the options of its kind that are not None."""
+        return {
+            option.name: value
+            for option in fields(self)
+            if self.kind in _KINDS_OF.get(option.name, tuple(Kind))
+            and (value := getattr(self, option.name)) is not None
+        }
 
 
 def check_fields(fields: Sequence[Field]) -> None:
@@ -145,6 +203,13 @@ def check_fields(fields: Sequence[Field]) -> None:
                 f"field {field.name!r}: joins={field.joins!r} names no history; "
                 f"histories are {sorted(histories)}"
             )
+
+
+def _is_constant(option: str, value: object) -> bool:
+    """Whether the value is a number that stands for missing ones."""
+    if option != "missing" or isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return abs(value) <= LARGEST
 
 
 def _member(kind: type[E], value: object, what: str) -> E:

@@ -14,6 +14,7 @@ from fuserank.schema.categorical import Vocabulary
 from fuserank.schema.fields import Columns, Field, Kind, Side, check_fields
 from fuserank.schema.numeric import NumberScaling
 from fuserank.schema.template import TextTemplate
+from fuserank.schema.words import BagOfWords
 
 __all__ = ["FittedField", "Schema", "TensorSpec", "pack_history"]
 
@@ -45,6 +46,7 @@ class FittedField:
         field: the declaration.
         vocabulary: id, category, categories.
         scaling: number.
+        words: words.
         dim: text, vector, history: width of one embedding.
         tensor: tensor: dtype and shape, as the graph reads it.
     """
@@ -52,6 +54,7 @@ class FittedField:
     field: Field
     vocabulary: Vocabulary | None = None
     scaling: NumberScaling | None = None
+    words: BagOfWords | None = None
     dim: int | None = None
     tensor: TensorSpec | None = None
 
@@ -67,6 +70,7 @@ class FittedField:
             Kind.CATEGORIES: ("int64", ("batch", field.max_length)),
             Kind.NUMBER: ("float32", ("batch", 2)),
             Kind.TEXT: ("float32", ("batch", dim or 0)),
+            Kind.WORDS: ("float32", ("batch", len(self.words or ()))),
             Kind.VECTOR: ("float32", ("batch", dim or 0)),
             Kind.HISTORY: ("float32", ("batch", field.max_length, dim or 0)),
         }
@@ -88,6 +92,8 @@ class FittedField:
             return self.vocabulary.rows(column, name)
         if self.scaling is not None:
             return self.scaling.encode(column, name)
+        if self.words is not None:
+            return self.words.encode(_texts(column, name))
         if self.tensor is not None:
             return _tensors(column, name, self.tensor)
         return _vectors(column, name, self.dim or 0)
@@ -115,11 +121,17 @@ class Schema:
         fitted: dict[str, FittedField] = {}
         # A history takes its width from an item field, so those come first.
         for field in sorted(fields, key=lambda f: f.kind is Kind.HISTORY):
-            column = tables.get(field.side, {}).get(field.column or field.name, ())
+            table = tables.get(field.side, {})
+            column = table.get(field.column or field.name, ())
             if field.kind in (Kind.ID, Kind.CATEGORY, Kind.CATEGORIES):
                 made = FittedField(field=field, vocabulary=Vocabulary.fit(column, field.name))
             elif field.kind is Kind.NUMBER:
-                made = FittedField(field=field, scaling=NumberScaling.fit(column, field.name))
+                scaling = NumberScaling.fit(
+                    column, field.name, outliers=field.outliers, missing=field.missing
+                )
+                made = FittedField(field=field, scaling=scaling)
+            elif field.kind is Kind.WORDS:
+                made = FittedField(field=field, words=_fit_words(field, table))
             elif field.kind is Kind.TEXT:
                 made = FittedField(field=field, dim=text_dim)
             elif field.kind is Kind.VECTOR:
@@ -153,6 +165,8 @@ class Schema:
     def encode(self, side: Side, columns: Columns, n_rows: int) -> dict[str, Array]:
         """Encode the tabular fields of a side: all kinds but text and history.
 
+        A words field with a template is rendered as `texts` renders a text field.
+
         Args:
             side: the side.
             columns: columns by name, each of n_rows values; an absent one is all missing.
@@ -165,11 +179,14 @@ class Schema:
             SchemaError: a value of the wrong type; names field and row.
         """
         absent = [None] * n_rows
-        return {
-            f.field.tensor: f.encode(columns.get(f.field.column or f.field.name, absent))
-            for f in self.side(side)
-            if f.field.kind not in (Kind.TEXT, Kind.HISTORY)
-        }
+        encoded: dict[str, Array] = {}
+        for f in self.side(side):
+            if f.field.kind is Kind.WORDS:
+                encoded[f.field.tensor] = f.encode(_rendered(f.field, columns, n_rows))
+            elif f.field.kind not in (Kind.TEXT, Kind.HISTORY):
+                column = columns.get(f.field.column or f.field.name, absent)
+                encoded[f.field.tensor] = f.encode(column)
+        return encoded
 
     def texts(self, side: Side, columns: Columns, n_rows: int) -> dict[str, list[str]]:
         """Render the text fields of a side.
@@ -183,31 +200,20 @@ class Schema:
         Raises:
             SchemaError: a value that is not text.
         """
-        rendered: dict[str, list[str]] = {}
-        for f in self.side(side):
-            if f.field.kind is not Kind.TEXT:
-                continue
-            own = f.field.column or f.field.name
-            template = TextTemplate(f.field.template or "")
-            known = {name: columns[name] for name in template.columns if name in columns}
-            # A table may hold a column that is called like the field; a request that gives the
-            # field's own words has none of the other columns.
-            if known.keys() - {own}:
-                rendered[f.field.name] = [
-                    template.render({name: values[row] for name, values in known.items()})
-                    for row in range(n_rows)
-                ]
-            else:
-                rendered[f.field.name] = _texts(columns.get(own, [None] * n_rows), f.field.name)
-        return rendered
+        return {
+            f.field.name: _rendered(f.field, columns, n_rows)
+            for f in self.side(side)
+            if f.field.kind is Kind.TEXT
+        }
 
     def to_json(self) -> str:
         """Return the schema as JSON, the same text for the same schema."""
         fields = [
             {
-                "field": {k: v for k, v in asdict(f.field).items() if v is not None},
+                "field": f.field.options(),
                 "vocabulary": list(f.vocabulary.values) if f.vocabulary else None,
                 "scaling": asdict(f.scaling) if f.scaling else None,
+                "words": f.words.to_dict() if f.words is not None else None,
                 "dim": f.dim,
                 "tensor": asdict(f.tensor) if f.tensor else None,
             }
@@ -261,10 +267,12 @@ def pack_history(events: Iterable[Array], field: FittedField) -> npt.NDArray[np.
 
 def _fitted(entry: Mapping[str, Any]) -> FittedField:
     vocabulary, scaling, tensor = entry["vocabulary"], entry["scaling"], entry.get("tensor")
+    words = entry.get("words")
     return FittedField(
         field=Field(**entry["field"]),
         vocabulary=None if vocabulary is None else Vocabulary(tuple(vocabulary)),
         scaling=None if scaling is None else NumberScaling(**scaling),
+        words=None if words is None else BagOfWords.from_dict(words),
         dim=entry["dim"],
         tensor=None
         if tensor is None
@@ -272,11 +280,42 @@ def _fitted(entry: Mapping[str, Any]) -> FittedField:
     )
 
 
+def _rendered(field: Field, columns: Columns, n_rows: int) -> list[str]:
+    """Return the n_rows texts of a field, an empty one where nothing is known."""
+    own = field.column or field.name
+    template = TextTemplate(field.template or "")
+    known = {name: columns[name] for name in template.columns if name in columns}
+    # A table may hold a column that is called like the field; a request that gives the field's
+    # own words has none of the other columns.
+    if known.keys() - {own}:
+        return [
+            template.render({name: values[row] for name, values in known.items()})
+            for row in range(n_rows)
+        ]
+    return _texts(columns.get(own, [None] * n_rows), field.name)
+
+
+def _fit_words(field: Field, table: Columns) -> BagOfWords:
+    n_rows = len(next(iter(table.values()), ()))
+    return BagOfWords.fit(
+        _rendered(field, table, n_rows),
+        field.name,
+        weighting=field.weighting,
+        max_words=field.max_words,
+        min_rows=field.min_rows,
+        stop_words=field.stop_words,
+        stem=field.stem,
+    )
+
+
 def _width(column: Sequence[object], name: str) -> int:
     for value in column:
         if value is not None:
             return len(np.atleast_1d(np.asarray(value)))
-    raise SchemaError(f"field {name!r}: every vector is missing, so that its width is unknown")
+    raise SchemaError(
+        f"field {name!r}: every vector is missing, so that its width is unknown; give one vector "
+        "or more, or remove the field"
+    )
 
 
 def _vectors(column: Sequence[object], name: str, dim: int) -> npt.NDArray[np.float32]:
@@ -285,7 +324,8 @@ def _vectors(column: Sequence[object], name: str, dim: int) -> npt.NDArray[np.fl
         if value is None:
             continue
         try:
-            vector = np.asarray(value, dtype=np.float32)
+            with np.errstate(over="ignore"):  # what is infinite as float32 is refused below
+                vector = np.asarray(value, dtype=np.float32)
         except (TypeError, ValueError):
             vector = np.empty(0, dtype=np.float32)
         if vector.shape != (dim,) or not np.isfinite(vector).all():

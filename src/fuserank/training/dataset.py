@@ -1,5 +1,6 @@
 """Data sets: users, items and who chose what, as the files of a ``dataset.toml`` hold them."""
 
+import dataclasses
 import hashlib
 import logging
 from collections.abc import Iterable, Sequence
@@ -11,15 +12,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fuserank.errors import DataError
+from fuserank.errors import ConfigError, DataError
 from fuserank.schema.fields import Field, Kind, Side
+from fuserank.training.cleaning import REPEATED, CleaningReport, clean
 from fuserank.training.dataset_config import (
     DatasetConfig,
     InteractionsConfig,
     TableConfig,
     read_config,
 )
-from fuserank.training.table_file import TableFile, read_table_file
+from fuserank.training.table_file import TableFile, read_table_file, suggestion
 
 __all__ = ["Dataset", "Interactions", "Table", "load_dataset"]
 
@@ -101,7 +103,7 @@ class Dataset:
         interactions: who chose what, each (user, item) pair once, in the order of the file.
         title: the column of ``items`` that is shown to people.
         fingerprint: sha256 over the ``dataset.toml`` and the files that it names, in hexadecimal.
-        dropped_duplicates: interactions left out because the same pair occurs again later.
+        cleaning: what was left out of the interactions.
     """
 
     name: str
@@ -111,7 +113,45 @@ class Dataset:
     interactions: Interactions
     title: str | None
     fingerprint: str
-    dropped_duplicates: int
+    cleaning: CleaningReport = dataclasses.field(default_factory=CleaningReport)
+
+    @property
+    def dropped_duplicates(self) -> int:
+        """Interactions left out because the same pair occurs again later."""
+        return self.cleaning.affected(REPEATED)
+
+    def without(self, names: Sequence[str]) -> "Dataset":
+        """Return the data set without some fields, and without what is made of them.
+
+        A history of a field goes with it, and a text with the history that it joins.
+
+        Args:
+            names: fields, each as ``item.description``.
+
+        Raises:
+            ConfigError: a name that is no field's, or an id's.
+        """
+        known = {field.tensor: field for field in self.fields}
+        for name in names:
+            if name not in known:
+                raise ConfigError(
+                    f"train: leave_out names {name!r}, expected one of the fields of data set "
+                    f"{self.name!r}: {', '.join(known)}{suggestion(name, known)}"
+                )
+            if known[name].kind is Kind.ID:
+                raise ConfigError(
+                    f"train: leave_out names the id field {name!r}, expected another; ids are "
+                    "hidden by id_dropout = 1"
+                )
+        left_out = set(names)
+        for field in self.fields:
+            if field.kind is Kind.HISTORY and f"{Side.ITEM}.{field.of}" in left_out:
+                left_out.add(field.tensor)
+        for field in self.fields:
+            if field.joins is not None and f"{field.side}.{field.joins}" in left_out:
+                left_out.add(field.tensor)
+        kept = tuple(field for field in self.fields if field.tensor not in left_out)
+        return dataclasses.replace(self, fields=kept)
 
 
 def load_dataset(path: str | Path) -> Dataset:
@@ -129,14 +169,9 @@ def load_dataset(path: str | Path) -> Dataset:
         users = _users_of(file, config)
     else:
         users = _read_table(config.users, config.fields, Side.USER)
-    interactions = _interactions(file, config, users, items)
-    kept = _latest_of_each_pair(interactions, len(items))
-    dropped = len(interactions) - len(kept)
-    if dropped:
-        interactions = interactions.select(kept)
-        logger.info(
-            "%s: dropped %d repeated interactions, keeping the latest", config.name, dropped
-        )
+    interactions, report = _cleaned(
+        _interactions(file, config, users, items), config, n_users=len(users), n_items=len(items)
+    )
     _check_positives(interactions, config.interactions)
     tables = [table.path for table in (config.users, config.items) if table is not None]
     return Dataset(
@@ -147,7 +182,7 @@ def load_dataset(path: str | Path) -> Dataset:
         interactions=interactions,
         title=config.items.title,
         fingerprint=_fingerprint([config.source, file.path, *tables]),
-        dropped_duplicates=dropped,
+        cleaning=report,
     )
 
 
@@ -204,7 +239,9 @@ def _interactions(
         positive = rating >= np.float32(options.positive_at or 0)
     timestamp = None
     if options.timestamp is not None:
-        timestamp = file.timestamps(options.timestamp).to_numpy()
+        timestamp = file.timestamps(
+            options.timestamp, allow_negative=config.cleaning.drop_negative_times
+        ).to_numpy()
     return Interactions(
         user=_rows_of(file, options.user, users, config.users),
         item=_rows_of(file, options.item, items, config.items),
@@ -231,14 +268,26 @@ def _rows_of(
     return found
 
 
-def _latest_of_each_pair(interactions: Interactions, n_items: int) -> npt.NDArray[np.int64]:
-    """Ascending rows that keep the latest interaction of each pair; the last row among equals."""
-    pair = interactions.user.astype(np.int64) * n_items + interactions.item
-    time = interactions.timestamp if interactions.timestamp is not None else np.zeros_like(pair)
-    order = np.lexsort((time, pair))
-    is_last = np.ones(len(order), np.bool_)
-    is_last[:-1] = pair[order][1:] != pair[order][:-1]
-    return np.sort(order[is_last])
+def _cleaned(
+    interactions: Interactions, config: DatasetConfig, *, n_users: int, n_items: int
+) -> tuple[Interactions, CleaningReport]:
+    """What cleaning leaves of the interactions, and what it left out."""
+    left, report = clean(interactions, config.cleaning, n_users=n_users, n_items=n_items)
+    for step in report.steps:
+        if step.affected:
+            logger.info(
+                "%s: dropped %d of %d interactions: %s",
+                config.name,
+                step.affected,
+                step.total,
+                step.name,
+            )
+    if not len(left):
+        raise DataError(
+            f"{config.source}, [cleaning]: found no interaction that is left of "
+            f"{len(interactions)}, expected one or more; loosen what drops most:\n{report}"
+        )
+    return left, report
 
 
 def _check_positives(interactions: Interactions, options: InteractionsConfig) -> None:
@@ -277,7 +326,7 @@ def _values(file: TableFile, column: str, fields: Iterable[Field], side: Side) -
         return list(file.vectors(column))
     if Kind.NUMBER in kinds:
         return list(file.numbers(column).to_pylist())
-    if Kind.CATEGORY in kinds or Kind.TEXT in kinds:
+    if kinds & {Kind.CATEGORY, Kind.TEXT, Kind.WORDS}:
         return list(file.texts(column).to_pylist())
     return file.words(column)
 

@@ -6,15 +6,24 @@ import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 from fuserank.errors import DataError, SchemaError
 from fuserank.schema.fields import Field, Kind, Side, check_fields
+from fuserank.schema.numeric import LARGEST
 from fuserank.training.table_file import SUFFIXES, suggestion
 
-__all__ = ["DatasetConfig", "InteractionsConfig", "TableConfig", "read_config"]
+__all__ = ["CleaningConfig", "DatasetConfig", "InteractionsConfig", "TableConfig", "read_config"]
 
-_TOP = {"name": str, "interactions": dict, "users": dict, "items": dict, "context": dict}
+_TOP = {
+    "name": str,
+    "interactions": dict,
+    "users": dict,
+    "items": dict,
+    "context": dict,
+    "cleaning": dict,
+}
 _FILE = {"path": str, "delimiter": str}
 _INTERACTIONS = _FILE | {
     "user": str,
@@ -33,7 +42,39 @@ _FIELD = {
     "max_length": int,
     "of": str,
     "joins": str,
+    "outliers": str,
+    "missing": str | float,
+    "weighting": str,
+    "max_words": int,
+    "min_rows": int,
+    "stop_words": str,
+    "stem": str,
 }
+_CLEANING = {
+    "rating_range": list,
+    "drop_negative_times": bool,
+    "drop_contradictions": bool,
+    "max_interactions_per_user": int,
+    "min_user_interactions": int,
+    "min_item_interactions": int,
+}
+_TYPES: dict[type | UnionType, tuple[tuple[type, ...], str]] = {
+    str: ((str,), "text"),
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+    str | float: ((str, int, float), "text or a number"),
+    bool: ((bool,), "true or false"),
+    list: ((list,), "a list"),
+    dict: ((dict,), "a table"),
+}
+"""What a key is declared to be → the types of its values, and their name in errors."""
+
+_CLEANED_COLUMNS = {
+    "rating_range": "rating",
+    "drop_contradictions": "rating",
+    "drop_negative_times": "timestamp",
+}
+"""The column that a key of the section cleaning needs."""
 
 _SECTIONS = {Side.USER: "users", Side.ITEM: "items", Side.CONTEXT: "context"}
 
@@ -79,6 +120,31 @@ class TableConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CleaningConfig:
+    """What is left out of the interactions, beside the earlier ones of a repeated pair.
+
+    Attributes:
+        rating_range: the lowest and the highest rating that is possible; interactions outside of
+            it are left out.
+        drop_negative_times: whether to leave out an interaction before time 0 rather than to
+            raise an error.
+        drop_contradictions: whether to leave out a pair that is both a positive and none, rather
+            than to keep its latest interaction.
+        max_interactions_per_user: users of more interactions are taken for machines, and all of
+            theirs are left out.
+        min_user_interactions: interactions that a user must have.
+        min_item_interactions: interactions that an item must have.
+    """
+
+    rating_range: tuple[float, float] | None = None
+    drop_negative_times: bool = False
+    drop_contradictions: bool = False
+    max_interactions_per_user: int | None = None
+    min_user_interactions: int = 1
+    min_item_interactions: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
 class DatasetConfig:
     """A whole ``dataset.toml``, with paths resolved and an id field on both sides.
 
@@ -90,6 +156,7 @@ class DatasetConfig:
             interactions.
         items: what the item fields describe.
         fields: the fields of all sides.
+        cleaning: what is left out of the interactions.
     """
 
     source: Path
@@ -98,6 +165,7 @@ class DatasetConfig:
     users: TableConfig | None
     items: TableConfig
     fields: tuple[Field, ...]
+    cleaning: CleaningConfig = CleaningConfig()
 
 
 def read_config(path: Path) -> DatasetConfig:
@@ -131,6 +199,7 @@ def read_config(path: Path) -> DatasetConfig:
         users=users,
         items=items,
         fields=fields,
+        cleaning=_cleaning(path, top.get("cleaning", {}), interactions),
     )
 
 
@@ -148,7 +217,7 @@ def _toml(path: Path) -> dict[str, Any]:
 def _section(
     where: str,
     found: Mapping[str, Any],
-    expected: Mapping[str, type],
+    expected: Mapping[str, type | UnionType],
     required: Collection[str] = (),
 ) -> dict[str, Any]:
     """The section's keys, once each is known, of its type, and none that is required is missing."""
@@ -158,10 +227,11 @@ def _section(
                 f"{where}: found unknown key {key!r}, expected "
                 f"{', '.join(expected)}{suggestion(key, expected)}"
             )
-        kinds = (int, float) if expected[key] is float else expected[key]
-        if not isinstance(value, kinds) or isinstance(value, bool):
-            names = {str: "text", int: "a whole number", float: "a number", dict: "a table"}
-            raise DataError(f"{where}: {key} is {value!r}, expected {names[expected[key]]}")
+        types, name = _TYPES[expected[key]]
+        if not isinstance(value, types) or isinstance(value, bool) != (bool in types):
+            raise DataError(f"{where}: {key} is {value!r}, expected {name}")
+        if isinstance(value, (int, float)) and not abs(value) <= LARGEST:
+            raise DataError(f"{where}: {key} is {value}, expected a finite number")
     for key in required:
         if key not in found:
             raise DataError(f"{where}: found no key {key!r}; add it")
@@ -174,6 +244,37 @@ def _interactions(path: Path, found: Mapping[str, Any]) -> InteractionsConfig:
     if ("rating" in options) != ("positive_at" in options):
         raise DataError(f"{where}: found one of rating and positive_at, expected both or neither")
     return InteractionsConfig(**_file(where, options, path.parent))
+
+
+def _cleaning(
+    path: Path, found: Mapping[str, Any], interactions: InteractionsConfig
+) -> CleaningConfig:
+    where = f"{path}, [cleaning]"
+    options = _section(where, found, _CLEANING)
+    for key, column in _CLEANED_COLUMNS.items():
+        if options.get(key) and getattr(interactions, column) is None:
+            raise DataError(
+                f"{where}: found {key}, but [interactions] names no {column} column; name it, or "
+                f"remove {key}"
+            )
+    for key, value in options.items():
+        if _CLEANING[key] is int and value < 1:
+            raise DataError(f"{where}: {key} is {value}, expected 1 or more")
+    if "rating_range" in options:
+        options["rating_range"] = _range(where, options["rating_range"])
+    return CleaningConfig(**options)
+
+
+def _range(where: str, found: list[Any]) -> tuple[float, float]:
+    are_numbers = all(
+        isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) <= LARGEST for v in found
+    )
+    if len(found) != 2 or not are_numbers or found[0] >= found[1]:
+        raise DataError(
+            f"{where}: rating_range is {found}, expected the lowest and the highest rating, such "
+            "as [1, 5]"
+        )
+    return found[0], found[1]
 
 
 def _table(
@@ -197,8 +298,12 @@ def _file(where: str, table: dict[str, Any], folder: Path) -> dict[str, Any]:
         raise DataError(f"{where}: path is {table['path']!r}, expected {' or '.join(SUFFIXES)}")
     if "delimiter" in table and path.suffix.lower() != ".csv":
         raise DataError(f"{where}: found a delimiter for {table['path']!r}, which is for CSV files")
-    if len(table.get("delimiter", ",")) != 1:
-        raise DataError(f"{where}: delimiter is {table['delimiter']!r}, expected one character")
+    delimiter = table.get("delimiter", ",")
+    if len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n\0':
+        raise DataError(
+            f"{where}: delimiter is {delimiter!r}, expected one character of ASCII that is no "
+            "quote and no end of a line"
+        )
     return table | {"path": path}
 
 

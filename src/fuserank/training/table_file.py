@@ -84,13 +84,15 @@ class TableFile:
         return values if whole is None else whole
 
     def ratings(self, name: str) -> pa.Array:
-        """A column as float32 without a missing value."""
+        """A column as float32 without a missing or infinite value."""
         values = self.numbers(name)
         self._reject(name, pc.is_null(values), "a rating")
-        return values.cast(pa.float32(), safe=False)
+        ratings = values.cast(pa.float32(), safe=False)
+        self._reject(name, pc.is_inf(ratings), "a rating that is finite as float32")
+        return ratings
 
-    def timestamps(self, name: str) -> pa.Array:
-        """A column as int64, none missing or negative; dates become microseconds since 1970."""
+    def timestamps(self, name: str, *, allow_negative: bool = False) -> pa.Array:
+        """A column as int64 without a missing value; dates become microseconds since 1970."""
         values = self._column(name)
         if pa.types.is_timestamp(values.type) or pa.types.is_date(values.type):
             zone = getattr(values.type, "tz", None)
@@ -99,8 +101,9 @@ class TableFile:
             values = self.numbers(name)
         real = values.cast(pa.float64(), safe=False)
         bad = pc.or_kleene(pc.is_null(values), pc.not_equal(pc.floor(real), real))
-        bad = pc.or_kleene(bad, pc.or_(pc.less(real, 0), pc.greater_equal(real, 2.0**63)))
-        self._reject(name, bad, "a time as a whole number, 0 or more")
+        lowest, bounds = (-(2.0**63), "") if allow_negative else (0, ", 0 or more")
+        bad = pc.or_kleene(bad, pc.or_(pc.less(real, lowest), pc.greater_equal(real, 2.0**63)))
+        self._reject(name, bad, f"a time as a whole number{bounds}")
         return values
 
     def lists(self, name: str) -> list[list[str] | None]:
@@ -108,6 +111,8 @@ class TableFile:
         values = self._column(name)
         if not _is_list(values.type):
             values = pc.split_pattern(self.texts(name), VALUE_SEPARATOR)
+        if pa.types.is_nested(values.type.value_type):
+            raise self._wrong_type(name, "lists of text or whole numbers")
         return [row if row is None else _entries(row) for row in values.to_pylist()]
 
     def vectors(self, name: str) -> list[list[float] | None]:
@@ -117,6 +122,7 @@ class TableFile:
             raise self._wrong_type(name, "lists of numbers (a Parquet list column)")
         lengths = pc.list_value_length(values)
         size = pc.max(lengths).as_py()
+        self._reject(name, pc.equal(lengths, 0), "one number or more")
         self._reject(name, pc.not_equal(lengths, size), f"{size} numbers, as in other rows")
         numbers = pc.list_flatten(values)
         if (numbers := _cast_or_none(numbers, pa.float64())) is None:
@@ -205,7 +211,7 @@ def read_table_file(
     if not path.is_file():
         raise DataError(f"{path}: found no such file; create it or correct the path")
     read = _read_csv if path.suffix.lower() == ".csv" else _read_parquet
-    table = read(path, delimiter, lambda found: _chosen(path, found, wanted, optional))
+    table = read(path, delimiter, lambda found: _chosen(path, delimiter, found, wanted, optional))
     if table.num_rows == 0:
         raise DataError(f"{path}: found no rows, expected at least one")
     return TableFile(path=path, delimiter=delimiter, table=table)
@@ -222,13 +228,20 @@ def suggestion(name: str, choices: Collection[str]) -> str:
 
 
 def _chosen(
-    path: Path, found: list[str], wanted: Mapping[str, str], optional: Collection[str]
+    path: Path,
+    delimiter: str,
+    found: list[str],
+    wanted: Mapping[str, str],
+    optional: Collection[str],
 ) -> list[str]:
     for name, purpose in wanted.items():
         if name not in found:
+            remedy = suggestion(name, found)
+            if path.suffix.lower() == ".csv" and len(found) == 1:
+                remedy = f"; if these are several, correct the delimiter, which is {delimiter!r}"
             raise DataError(
-                f"{path}: found no column {name!r} ({purpose}); "
-                f"its columns are {', '.join(found)}{suggestion(name, found)}"
+                f"{path}: found no column {name!r} ({purpose}); its columns are "
+                f"{', '.join(found)}{remedy}"
             )
     chosen = list(dict.fromkeys([*wanted, *(name for name in optional if name in found)]))
     twice = [name for name in chosen if found.count(name) > 1]
