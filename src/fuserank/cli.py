@@ -1,5 +1,6 @@
 """The command line: a thin layer; each command lives beside its subject and is imported lazily."""
 
+import dataclasses
 import logging
 import os
 import sys
@@ -12,13 +13,29 @@ from fuserank.errors import FuserankError
 
 __all__ = ["app", "main"]
 
+
+def _read_experiment(
+    app: cyclopts.App, commands: tuple[str, ...], arguments: cyclopts.ArgumentCollection
+) -> None:
+    """Take from --experiment the options of training that were not given otherwise."""
+    experiment = arguments.get("--experiment", None)
+    if experiment is not None and experiment.tokens:
+        from fuserank.training.experiment import find_experiment
+
+        name = experiment.tokens[0].value
+        options = dataclasses.asdict(find_experiment(name).train)
+        fill = cyclopts.config.Dict(options, source=name, use_commands_as_keys=False)
+        fill(app, commands, arguments)
+
+
 app = cyclopts.App(
     name="fuserank",
     help="Optimized inference engine for semantic recommenders.\n\n"
     "Every option can also be given by an environment variable, such as FUSERANK_SERVE_PORT for "
     "the option --port of 'serve'. Exit codes: 0 done, 1 failed, 2 usage.",
     version=__version__,
-    config=cyclopts.config.Env("FUSERANK_", command=True),
+    # What comes first wins.
+    config=(cyclopts.config.Env("FUSERANK_", command=True), _read_experiment),
 )
 
 # Command, where it lives, what it does, an example. Nothing is imported before it is used.
@@ -31,7 +48,17 @@ _COMMANDS = {
     "train": (
         "fuserank.training.cli:train",
         "Train a ranker and judge it.",
-        "fuserank train movielens-100k/dataset.toml minilm run --model bilinear",
+        "fuserank train movielens-100k/dataset.toml minilm run --experiment movielens --dim 128",
+    ),
+    "tune": (
+        "fuserank.training.cli:tune",
+        "Try options of training and keep the best.",
+        "fuserank tune shop/dataset.toml minilm tuned --experiment shop --trials 30",
+    ),
+    "evaluate": (
+        "fuserank.training.cli:evaluate",
+        "Judge a ranker over several seeds, beside baselines.",
+        "fuserank evaluate movielens-100k/dataset.toml minilm judged --experiment movielens",
     ),
     "baselines": (
         "fuserank.training.cli:baselines",

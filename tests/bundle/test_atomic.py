@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from fuserank.bundle.atomic import write_directory, write_file
+from fuserank.bundle.atomic import open_file, write_directory, write_file
 
 
 def names(folder):
@@ -22,6 +22,12 @@ def fill(target, text):
 def fill_half(target, error):
     with write_directory(target) as partial:
         (partial / "file").write_text("half")
+        raise error
+
+
+def fill_half_a_file(target, error):
+    with open_file(target) as file:
+        file.write(b"half")
         raise error
 
 
@@ -116,3 +122,16 @@ def test_a_file_that_cannot_be_placed_leaves_nothing(tmp_path):
     with pytest.raises(OSError, match="taken"):
         write_file(tmp_path / "taken", "x")
     assert names(tmp_path) == ["taken"]
+
+
+def test_a_file_that_is_written_in_parts_appears_whole(tmp_path, dead_process):
+    (tmp_path / f".target.{dead_process}.partial").write_text("left behind")
+    with open_file(tmp_path / "target") as file:
+        file.write(b"a")
+        file.write(b"b")
+        assert not (tmp_path / "target").exists()
+    assert names(tmp_path) == ["target"]
+    with pytest.raises(KeyboardInterrupt):
+        fill_half_a_file(tmp_path / "target", KeyboardInterrupt)
+    assert (tmp_path / "target").read_bytes() == b"ab"
+    assert names(tmp_path) == ["target"]

@@ -110,7 +110,6 @@ def dataset() -> Dataset:
         interactions=_interactions(rng),
         title="title",
         fingerprint="f" * 64,
-        dropped_duplicates=0,
     )
 
 

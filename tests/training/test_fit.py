@@ -1,7 +1,9 @@
 from itertools import pairwise
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from fuserank.errors import DataError
 from fuserank.training.catalogue_scores import CatalogueScores, user_inputs
@@ -15,7 +17,7 @@ from fuserank.training.splits import divide
 def fit_tiny(dataset, features, schema, make_config):
     """Return a function that trains on the tiny data set."""
 
-    def run(on_progress=None, **options):
+    def run(on_progress=None, checkpoint=None, tensorboard=None, **options):
         config = make_config(**options)
         parts = divide(dataset, config)
         return fit(
@@ -25,9 +27,32 @@ def fit_tiny(dataset, features, schema, make_config):
             train=parts.train,
             validation=parts.validation,
             on_progress=on_progress,
+            checkpoint=checkpoint,
+            tensorboard=tensorboard,
         )
 
     return run
+
+
+class Killed(Exception):
+    pass
+
+
+def kill_after(steps):
+    """Return a callback that raises when so many steps are done."""
+
+    def on_progress(done, _):
+        if done == steps:
+            raise Killed
+
+    return on_progress
+
+
+def assert_same_weights(first, second):
+    for one, two in zip(
+        first.ranker.full.get_weights(), second.ranker.full.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(one, two)
 
 
 @pytest.mark.parametrize("model", ["perceptron", "bilinear"])
@@ -42,10 +67,7 @@ def test_the_same_seed_gives_the_same_weights(fit_tiny):
     first, again = fit_tiny(), fit_tiny()
     other = fit_tiny(seed=7)
     assert first.epochs == again.epochs
-    for one, two in zip(
-        first.ranker.full.get_weights(), again.ranker.full.get_weights(), strict=True
-    ):
-        np.testing.assert_array_equal(one, two)
+    assert_same_weights(first, again)
     assert first.epochs != other.epochs
 
 
@@ -60,7 +82,9 @@ def test_the_best_epochs_weights_are_the_ones_kept(
     parts = divide(dataset, make_config())
     likes = Histories.of_positives(parts.train, n_users=len(features.users))
     scores = CatalogueScores(
-        fitted.ranker, user_inputs(features, likes, schema), features.items.tensors
+        fitted.ranker,
+        user_inputs(fitted.ranker, features, likes, schema),
+        features.items.tensors,
     )
     judged = judge_ranking(
         scores.matrix, seen=parts.train, held_out=parts.validation, n_items=len(features.items)
@@ -89,3 +113,101 @@ def test_without_validation_positives_no_epoch_can_be_chosen(
     none = dataset.interactions.select(~dataset.interactions.positive)
     with pytest.raises(DataError, match=r"no positive interaction in the validation part"):
         fit(features, schema, make_config(), train=dataset.interactions, validation=none)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"precision": "mixed_float16", "source_dropout": 0.3},
+        {"learning_rate": 0.5, "patience": 2, "epochs": 8},
+    ],
+)
+def test_a_killed_run_goes_on_to_the_same_weights(fit_tiny, tmp_path, options):
+    path = tmp_path / "run" / "checkpoint"
+    whole = fit_tiny(**options)
+    for steps in (3, 8, 8, 10):  # five an epoch: within the first, the second twice, its end
+        with pytest.raises(Killed):
+            fit_tiny(on_progress=kill_after(steps), checkpoint=path, **options)
+        assert path.exists() == (steps > 5)
+    resumed = fit_tiny(checkpoint=path, **options)
+    assert resumed.epochs == whole.epochs
+    assert resumed.best_epoch == whole.best_epoch
+    assert_same_weights(resumed, whole)
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_run_killed_at_its_end_is_not_trained_further(fit_tiny, tmp_path, monkeypatch):
+    path = tmp_path / "checkpoint"
+    whole = fit_tiny()
+    monkeypatch.setattr(type(path), "unlink", lambda *_, **__: None)
+    fit_tiny(checkpoint=path)
+    monkeypatch.undo()
+    steps = []
+    again = fit_tiny(checkpoint=path, on_progress=lambda *done: steps.append(done))
+    assert not steps
+    assert again.epochs == whole.epochs
+    assert_same_weights(again, whole)
+    assert not path.exists()
+
+
+def test_a_checkpoint_of_another_run_is_refused(fit_tiny, tmp_path):
+    path = tmp_path / "checkpoint"
+    with pytest.raises(Killed):
+        fit_tiny(on_progress=kill_after(8), checkpoint=path)
+    before = path.read_bytes()
+    for other in ({"dim": 4}, {"seed": 7}):  # another model; other data as well
+        with pytest.raises(
+            DataError, match=r"checkpoint: found a checkpoint of another run .* del"
+        ):
+            fit_tiny(checkpoint=path, **other)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint"])
+def test_a_damaged_checkpoint_is_refused(fit_tiny, tmp_path, content):
+    path = tmp_path / "checkpoint"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"expected a checkpoint, found: .*delete it"):
+        fit_tiny(checkpoint=path)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"precision": "mixed_bfloat16"},
+        {"fusion": "attention", "history": "sasrec", "source_dropout": 0.2},
+        {"fusion": "weighted", "history": "attention", "model": "finalmlp"},
+        {"fusion": "channel", "history": "gru", "model": "deepfm", "adapter": "experts"},
+        {"model": "din", "loss": "softmax", "whiten": 2},
+        {"model": "autoint", "loss": "bpr", "negatives_from": "hard"},
+        {"model": "masknet"},
+        {"model": "dcn"},
+    ],
+)
+def test_mixed_precision_learns_what_float32_does(fit_tiny, options):
+    before = keras.config.dtype_policy()
+    exact = fit_tiny(epochs=2, **(options | {"precision": "float32"}))
+    mixed = fit_tiny(epochs=2, **({"precision": "mixed_float16"} | options))
+    assert keras.config.dtype_policy() == before
+    assert all(layer.compute_dtype == "float32" for layer in mixed.ranker.full.layers)
+    assert {weight.dtype for weight in mixed.ranker.full.weights} == {"float32"}
+    assert mixed.epochs[-1].loss == pytest.approx(exact.epochs[-1].loss, rel=0.05)
+    assert mixed.epochs[-1].loss != exact.epochs[-1].loss
+
+
+def test_tensorboard_shows_the_figures_of_every_epoch(fit_tiny, tmp_path):
+    fitted = fit_tiny(tensorboard=tmp_path)
+    (path,) = tmp_path.iterdir()
+    found = {}
+    for record in tf.data.TFRecordDataset(str(path)):
+        event = tf.compat.v1.Event.FromString(record.numpy())
+        for value in event.summary.value:
+            assert value.metadata.plugin_data.plugin_name == "scalars"
+            found[value.tag, event.step] = float(tf.make_ndarray(value.tensor))
+    assert found == {
+        (f"epoch/{name}", number): pytest.approx(value)
+        for number, epoch in enumerate(fitted.epochs, start=1)
+        for name, value in vars(epoch).items()
+    }

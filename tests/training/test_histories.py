@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from fuserank.schema import Side, pack_history
-from fuserank.training.histories import Histories
-from fuserank.training.history_sampler import HistorySampler
+from fuserank.training.histories import Histories, LatestEvents
+from fuserank.training.history_sampler import MeanSampler, SequenceSampler
 
 LENGTH = 4
 
@@ -48,14 +48,20 @@ def test_only_positives_make_histories(dataset):
     assert histories.counts.tolist() == [8] * len(dataset.users)
 
 
-def test_means_are_those_of_the_packed_history(histories, schema):
+def test_the_latest_events_are_the_packed_history(histories, schema):
     field = schema.find(Side.USER, "history")
     vectors = np.random.default_rng(2).normal(size=(30, field.dim)).astype(np.float32)
     packed = pack_history((vectors[events_of(histories, user)] for user in range(4)), field)
-    counts = np.maximum((packed != 0).any(axis=2).sum(axis=1), 1)[:, None]
-    np.testing.assert_allclose(
-        histories.means(vectors, field.field.max_length), packed.sum(axis=1) / counts, atol=1e-6
-    )
+    found = LatestEvents(histories, vectors, field.field.max_length)
+    assert found.shape == packed.shape
+    np.testing.assert_array_equal(found[:], packed)
+    np.testing.assert_array_equal(found[np.array([2, 0, 2])], packed[[2, 0, 2]])
+
+
+def test_without_any_event_the_latest_are_zeros(vectors):
+    none = np.empty(0, dtype=np.int64)
+    found = LatestEvents(Histories.build(none, none, None, n_users=2), vectors, LENGTH)[:]
+    np.testing.assert_array_equal(found, np.zeros((2, LENGTH, 3)))
 
 
 def test_draw_returns_events_of_the_user(histories):
@@ -67,36 +73,63 @@ def test_draw_returns_events_of_the_user(histories):
 
 
 def test_latest_leaves_the_target_out(histories, vectors):
-    means = HistorySampler(histories, vectors, LENGTH).latest(np.arange(len(histories.items)))
+    means = MeanSampler(histories, vectors, LENGTH).latest(np.arange(len(histories.items)))
     for target, user in enumerate(histories.user):
         others = [item for item in events_of(histories, user) if item != histories.items[target]]
         expected = vectors[others[-LENGTH:]].mean(axis=0) if others else np.zeros(3)
-        np.testing.assert_allclose(means[target], expected, atol=1e-6)
+        np.testing.assert_allclose(means[target], expected[None], atol=1e-6)
     assert not means[0].any()  # exactly zero: the model reads it as no history
 
 
-def test_an_excerpt_is_a_run_of_neighbours_without_the_target(histories):
+@pytest.mark.parametrize("before", [False, True])
+def test_a_sequence_holds_the_latest_others_or_what_came_before(histories, schema, before):
+    field = schema.find(Side.USER, "history")
+    vectors = np.random.default_rng(2).normal(size=(30, field.dim)).astype(np.float32)
+    targets = np.random.default_rng(0).permutation(len(histories.items))
+    found = SequenceSampler(histories, vectors, LENGTH, before=before).latest(targets)
+    for target, packed in zip(targets, found, strict=True):
+        events = events_of(histories, histories.user[target])
+        place = events.index(histories.items[target])
+        kept = events[:place] + ([] if before else events[place + 1 :])
+        np.testing.assert_array_equal(packed, pack_history([vectors[kept]], field)[0])
+
+
+@pytest.mark.parametrize("before", [None, False, True], ids=["means", "others", "before"])
+def test_an_excerpt_is_a_run_of_neighbours_without_the_target(histories, before):
     n_items = 30
     vectors = np.eye(n_items, dtype=np.float32)
-    sampler = HistorySampler(histories, vectors, LENGTH)
+    if before is None:
+        sampler = MeanSampler(histories, vectors, LENGTH)
+    else:
+        sampler = SequenceSampler(histories, vectors, LENGTH, before=before)
     targets = np.repeat(np.arange(len(histories.items)), 60)
     lengths = set()
-    for target, mean in zip(
+    for target, events in zip(
         targets, sampler.excerpt(targets, 3, np.random.default_rng(0)), strict=True
     ):
         others = events_of(histories, histories.user[target])
-        others.remove(histories.items[target])
-        kept = np.flatnonzero(mean).tolist()
+        place = others.index(histories.items[target])
+        others = others[:place] + ([] if before else others[place + 1 :])
+        kept = np.flatnonzero(events.sum(axis=0)).tolist()
         assert not kept or "".join(map(chr, kept)) in "".join(map(chr, others))
         assert kept or not others
-        assert mean.sum() == pytest.approx(float(bool(kept)))
+        if before is None:
+            assert events.sum() == pytest.approx(float(bool(kept)))
+        else:  # in order, the most recent last
+            assert np.nonzero(events)[1].tolist() == kept
+            assert not kept or np.nonzero(events)[0].tolist() == list(range(LENGTH))[-len(kept) :]
         lengths.add(len(kept))
     assert lengths == {0, 1, 2, 3}
 
 
 def test_alike_is_the_nearest_item_but_the_target(histories, vectors):
     targets = np.arange(len(histories.items))
-    found = HistorySampler(histories, vectors, LENGTH).alike(targets, np.random.default_rng(0))
     likeness = vectors[histories.items] @ vectors.T
     likeness[targets, histories.items] = -np.inf
-    np.testing.assert_array_equal(found, vectors[likeness.argmax(axis=1)])
+    expected = vectors[likeness.argmax(axis=1)]
+    mean = MeanSampler(histories, vectors, LENGTH).alike(targets, np.random.default_rng(0))
+    np.testing.assert_array_equal(mean[:, 0], expected)
+    sequence = SequenceSampler(histories, vectors, LENGTH, before=True)
+    found = sequence.alike(targets, np.random.default_rng(0))
+    np.testing.assert_array_equal(found[:, -1], expected)
+    assert not found[:, :-1].any()

@@ -11,12 +11,13 @@ RNG = np.random.default_rng(0)
 DIM, N = 6, 7
 PHI, PSI = RNG.normal(size=(2, N, DIM)).astype(np.float32)
 USER, ITEM = (RNG.normal(size=(N, k, DIM)).astype(np.float32) for k in (3, 2))
+USER[0, 2] = 0.0  # to a model that reads the history: no event
 BOTH = np.concatenate([USER, ITEM], axis=1).astype(float)
 FLAT = BOTH.reshape(N, -1)
 
 
 def inputs_of(layer):
-    return [USER, ITEM] if layer.reads_fields else [PHI, PSI]
+    return [USER, ITEM] if layer.reads_fields or layer.reads_history else [PHI, PSI]
 
 
 def built(name, make_config):
@@ -96,6 +97,16 @@ def masknet(w):
     return dense(w, "output", relu(normalised(w, "block_norm", masked)))[:, 0]
 
 
+def din(w):
+    (phi, *events), (psi, own) = USER.transpose(1, 0, 2), ITEM.transpose(1, 0, 2)
+    interest = 0.0
+    for event in events:
+        hidden = dense(w, "of_event", event) + dense(w, "of_item", own)
+        weight = dense(w, "weight", relu(hidden + dense(w, "of_both", event * own)))
+        interest = interest + weight * event
+    return dense(w, "output", stack(w, "hidden", np.hstack([phi, interest, psi])))[:, 0]
+
+
 JOINED = np.hstack([PHI, PSI]).astype(float)
 EQUATIONS = {
     "bilinear": lambda w: (PHI * PSI) @ w["theta"] + biases(w),
@@ -117,6 +128,7 @@ EQUATIONS = {
     "dcn": dcn,
     "autoint": autoint,
     "masknet": masknet,
+    "din": din,
 }
 
 

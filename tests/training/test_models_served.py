@@ -1,4 +1,4 @@
-"""Every model with every fusion, from training to the engine's answer."""
+"""Every model, fusion and reading of a history, from training to the engine's answer."""
 
 import numpy as np
 import pytest
@@ -55,7 +55,37 @@ def test_a_trained_model_is_served_as_keras_scores(
     index, dataset, encoder, features, make_config, tmp_path
 ):
     name, fusion = list(INTERACTIONS)[index], list(FUSIONS)[index % len(FUSIONS)]
-    run = train(dataset, encoder, make_config(model=name, fusion=fusion, epochs=1))
+    check_served(
+        make_config(model=name, fusion=fusion, epochs=1), dataset, encoder, features, tmp_path
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "history", "adapter"),
+    [
+        ("perceptron", "attention", "mlp"),
+        ("bilinear", "gru", "experts"),
+        ("fm", "sasrec", "mlp"),
+        ("din", "sasrec", "linear"),
+    ],
+)
+def test_every_reading_of_a_history_is_served_as_keras_scores(
+    name, history, adapter, dataset, encoder, features, make_config, tmp_path
+):
+    config = make_config(
+        model=name,
+        fusion="weighted",
+        history=history,
+        adapter=adapter,
+        source_dropout=0.2,
+        epochs=1,
+    )
+    check_served(config, dataset, encoder, features, tmp_path)
+
+
+def check_served(config, dataset, encoder, features, tmp_path):
+    name = config.model
+    run = train(dataset, encoder, config)
     full = export_interaction(run.ranker.full, specs_of(run.schema))
     users = _users(dataset, features)
     made = assemble(

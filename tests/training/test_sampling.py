@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from fuserank.schema import Side
-from fuserank.training.negatives import Unseen
+from fuserank.training.histories import Histories
+from fuserank.training.negatives import NegativeSampler, Unseen
 from fuserank.training.sampling import Sampler
 
 
@@ -97,6 +98,33 @@ def test_the_history_never_holds_the_target(batches, features, dataset):
             assert (shares > 0.15).sum() in range(1, 6)
 
 
+@pytest.mark.parametrize(
+    ("options", "before"),
+    [({"history": "attention"}, False), ({"model": "din"}, False), ({"history": "sasrec"}, True)],
+)
+@pytest.mark.parametrize("short", [0.0, 1.0])
+def test_a_history_read_in_order_holds_only_what_came_before(
+    batches, features, dataset, options, before, short
+):
+    made = batches(**(NOTHING_HIDDEN | {"short_history": short} | options))
+    users, items = columns(made, features)
+    histories = np.concatenate([batch.users["user.history"] for batch in made])
+    vectors = features.items.tensors["item.words"]
+    likes = Histories.of_positives(dataset.interactions, n_users=len(features.users))
+    for user, item, history in zip(users, items[:, 0], histories, strict=True):
+        assert history.shape == (4, vectors.shape[1])
+        said = history[history.any(axis=1)]
+        found = np.linalg.norm(vectors - said[:, None], axis=2).argmin(axis=1).tolist()
+        events = likes.latest(user, 8).tolist()
+        place = events.index(item)
+        others = events[:place] + ([] if before else events[place + 1 :])
+        if short == 0:
+            assert found == others[-4:]
+        else:
+            assert bool(found) == bool(others)
+            assert "".join(map(chr, found)) in "".join(map(chr, others))
+
+
 def test_hidden_ids_become_the_unknown_row_on_both_sides(batches):
     made = batches(**(NOTHING_HIDDEN | {"id_dropout": 1.0}))
     for batch in made:
@@ -149,3 +177,26 @@ def test_unseen_draws_are_uniform_over_what_is_left():
             assert ((draws[row] >= 0) & (draws[row] < n_items)).all()
         else:
             np.testing.assert_allclose(share, ~seen[row] / (~seen[row]).sum(), atol=0.02)
+
+
+@pytest.mark.parametrize("kind", ["uniform", "hard", "popularity", "batch"])
+def test_usable_negatives_are_unseen_and_as_likely_as_said(kind):
+    rng = np.random.default_rng(0)
+    n_users, n_items = 40, 12
+    seen = rng.random((n_users, n_items)) < np.linspace(0.1, 0.8, n_items)
+    seen[0] = True
+    user, item = np.nonzero(seen)
+    liked = rng.random(len(user)) < 0.7
+    unseen = Unseen(user, item, n_users=n_users, n_items=n_items)
+    negatives = NegativeSampler(kind, unseen, np.bincount(item[liked], minlength=n_items))
+    batch = rng.permutation(np.flatnonzero(liked))
+    found = negatives.draw(user[batch], item[batch], 500, rng)
+    assert not seen[user[batch][:, None], found.items][found.usable].any()
+    assert not found.usable[user[batch] == 0].any()
+    np.testing.assert_allclose(np.exp(negatives.log_chance).sum(), 1, rtol=1e-5)
+    if kind in ("popularity", "batch"):
+        share = np.bincount(found.items.ravel(), minlength=n_items) / found.items.size
+        np.testing.assert_allclose(np.exp(negatives.log_chance), share, atol=0.01)
+    else:
+        assert found.usable[user[batch] != 0].all()
+        assert np.ptp(negatives.log_chance) == 0

@@ -1,6 +1,7 @@
 """Splits cover all interactions once, keep their shares and depend on the seed alone."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -119,7 +120,10 @@ def test_time_needs_times():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"strategy": "user"}, "strategy is 'user', expected one of per_user, time, random"),
+        (
+            {"strategy": "user"},
+            "strategy is 'user', expected one of per_user, per_item, time, random, users, items",
+        ),
         ({"test": 1.0}, "test is 1.0, expected a share from 0 to below 1"),
         ({"validation": -0.1}, "validation is -0.1, expected a share"),
         ({"validation": float("nan")}, "validation is nan, expected a share"),
@@ -129,3 +133,35 @@ def test_time_needs_times():
 def test_bad_options(options, message):
     with pytest.raises(ConfigError, match=message):
         SplitConfig(**options)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=3, max_size=80),
+    st.sampled_from(["users", "items"]),
+    st.integers(0, 3),
+)
+def test_whole_users_or_items_are_held_out(pairs, strategy, seed):
+    data = replace(
+        interactions([user for user, _ in pairs]),
+        item=np.array([item for _, item in pairs], np.int32),
+    )
+    found = split(data, SplitConfig(strategy=strategy, validation=0.2, test=0.2), seed)
+    whose = data.user if strategy == "users" else data.item
+    held = [set(whose[part].tolist()) for part in (found.train, found.validation, found.test)]
+    assert sum(map(len, held)) == len(set().union(*held)) == len(set(whose.tolist()))
+    assert held[0]
+    assert len(held[2]) >= (len(set(whose.tolist())) >= 3)
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(2, 6), st.integers(0, 3))
+def test_every_row_is_judged_in_one_fold(users, folds, seed):
+    data = interactions(users)
+    tested = []
+    for fold in range(folds):
+        config = SplitConfig(validation=0.1, folds=folds, fold=fold)
+        found = split(data, config, seed)
+        tested.append(found.test)
+        together = np.concatenate([found.train, found.validation, found.test])
+        assert np.sort(together).tolist() == list(range(len(users)))
+    enough = np.bincount(data.user)[data.user] >= 3
+    assert np.sort(np.concatenate(tested)).tolist() == np.flatnonzero(enough).tolist()

@@ -7,8 +7,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
-__all__ = ["write_directory", "write_file"]
+__all__ = ["open_file", "write_directory", "write_file"]
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -27,9 +28,8 @@ def write_directory(target: Path) -> Iterator[Path]:
     """
     target = target.absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
-    for stale in target.parent.glob(f".{target.name}.*.partial"):
-        if not _is_running(stale):
-            shutil.rmtree(stale, ignore_errors=True)
+    for stale in _stale(target):
+        shutil.rmtree(stale, ignore_errors=True)
     partial = target.parent / f".{target.name}.{os.getpid()}.partial"
     partial.mkdir()
     try:
@@ -45,15 +45,35 @@ def write_directory(target: Path) -> Iterator[Path]:
 
 def write_file(target: Path, content: bytes | str) -> None:
     """Write a file beside its target, flush it, and rename it into place."""
+    with open_file(target) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def open_file(target: Path) -> Iterator[BinaryIO]:
+    """Yield a file beside its target that takes its place when the block ends without an error.
+
+    After an error nothing of it remains and an older target is untouched. What an earlier, killed
+    process left beside the target is removed.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
+    for stale in _stale(target):
+        stale.unlink(missing_ok=True)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
-        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+        with partial.open("wb") as file:
+            yield file
         _flush(partial)
         os.replace(partial, target)
         _flush(target.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _stale(target: Path) -> list[Path]:
+    """Return what processes that are gone left beside a target."""
+    partials = target.parent.glob(f".{target.name}.*.partial")
+    return [partial for partial in partials if not _is_running(partial)]
 
 
 def _replace(new: Path, target: Path) -> None:

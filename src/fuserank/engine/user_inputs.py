@@ -187,10 +187,16 @@ class UserInputs:
     def _chosen(
         self, field: FittedField, requests: Sequence[Request], rows: Sequence[int | None]
     ) -> list[npt.NDArray[np.integer[Any]]]:
-        """Return for each request the catalogue rows of its history."""
-        name = field.field.name
+        """Return for each request the catalogue rows of its history.
+
+        Histories differ in how they look at what a user chose, not in what that is: a request that
+        gives one gives them all.
+        """
+        own = field.field.name
+        names = [own, *(f.field.name for f in self._of_kind(Kind.HISTORY))]
         chosen: list[npt.NDArray[np.integer[Any]]] = []
         for request, row in zip(requests, rows, strict=True):
+            name = next((name for name in names if name in request), own)
             if name not in request:
                 chosen.append(self._users.history(row))
                 continue

@@ -15,6 +15,7 @@ from fuserank.export.assemble import Assembled, ItemTable, Ranker, UserTable, as
 from fuserank.export.interaction import export_interaction
 from fuserank.schema import Kind, Side
 from fuserank.training.artifact import TrainedRun
+from fuserank.training.collaborative import with_vectors
 from fuserank.training.dataset import Dataset, Interactions
 from fuserank.training.features import Features, build_features
 
@@ -56,6 +57,13 @@ def export_bundle(
         )
     check_space(texts.space, run.encoder_space, str(encoder))
     features = build_features(dataset, run.schema, texts)
+    if run.vectors is not None:
+        if len(run.vectors) != len(features.items):
+            raise ExportError(
+                f"found collaborative vectors of {len(run.vectors)} items, expected those of "
+                f"{len(features.items)}; train again"
+            )
+        _, features = with_vectors(run.schema, features, run.vectors)
     specs = run.schema.specs(Side.USER, Side.CONTEXT, Side.ITEM)
     ranker = Ranker(
         name=run.config.model,

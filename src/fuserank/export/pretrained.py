@@ -41,6 +41,8 @@ class PretrainedEncoder:
 
     Attributes:
         name: for people.
+        folder: where it was read from.
+        weights_folder: the folder of the transformer itself, which may be one below.
         model: transformers model in evaluation mode, fp32, eager attention.
         tokenizer: fast transformers tokenizer.
         pooling: how token vectors become one.
@@ -50,6 +52,8 @@ class PretrainedEncoder:
     """
 
     name: str
+    folder: Path
+    weights_folder: Path
     model: Any
     tokenizer: Any
     pooling: Pooling
@@ -105,6 +109,8 @@ def load_pretrained(
     own_limit = layout.max_tokens or tokenizer.model_max_length
     return PretrainedEncoder(
         name=folder.name if Path(model).is_dir() else str(model),
+        folder=folder,
+        weights_folder=layout.transformer,
         model=network,
         tokenizer=tokenizer,
         pooling=pooling or layout.pooling,

@@ -9,10 +9,13 @@ from typing import Any
 from zipfile import BadZipFile
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from fuserank.bundle.atomic import write_directory
 from fuserank.errors import ConfigError, DataError, FuserankError
 from fuserank.schema import Schema, Side
+from fuserank.training.collaborative import COLLABORATIVE_FIELD
 from fuserank.training.evaluate import Report
 from fuserank.training.ranker import Ranker
 from fuserank.training.train_config import TrainConfig
@@ -20,6 +23,7 @@ from fuserank.training.train_config import TrainConfig
 __all__ = ["TrainedRun"]
 
 _MODEL, _SCHEMA, _CONFIG, _REPORT = "model.keras", "schema.json", "config.json", "report.json"
+_VECTORS = "collaborative.npy"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +35,8 @@ class TrainedRun:
         schema: the fitted fields.
         config: how it was trained.
         report: what it came to.
+        vectors: (n_items, width) float32 collaborative vectors of the data set's items; None where
+            the ranker does not read any.
         dataset_fingerprint: of the data it was trained on.
         encoder_space: of the text embeddings it was trained with.
     """
@@ -39,6 +45,7 @@ class TrainedRun:
     schema: Schema
     config: TrainConfig
     report: Report
+    vectors: npt.NDArray[np.float32] | None
     dataset_fingerprint: str
     encoder_space: str
 
@@ -57,6 +64,8 @@ class TrainedRun:
                 msgspec.json.format(msgspec.json.encode(origin), indent=1)
             )
             (partial / _REPORT).write_bytes(self.report.to_json())
+            if self.vectors is not None:
+                np.save(partial / _VECTORS, self.vectors, allow_pickle=False)
 
     @classmethod
     def load(cls, directory: Path) -> TrainedRun:
@@ -90,6 +99,7 @@ class TrainedRun:
             schema=schema,
             config=origin.config,
             report=Report.from_json(report_path.read_bytes(), str(report_path)),
+            vectors=_read_vectors(directory / _VECTORS, schema),
             dataset_fingerprint=origin.dataset_fingerprint,
             encoder_space=origin.encoder_space,
         )
@@ -110,6 +120,24 @@ def _read_origin(path: Path) -> _Origin:
         return msgspec.json.decode(path.read_bytes(), type=_Origin)
     except (msgspec.MsgspecError, ConfigError) as error:
         raise DataError(f"{path}: expected a training configuration, found: {error}") from error
+
+
+def _read_vectors(path: Path, schema: Schema) -> npt.NDArray[np.float32] | None:
+    field = schema.find(Side.ITEM, COLLABORATIVE_FIELD)
+    if field is None:
+        return None
+    try:
+        vectors: npt.NDArray[np.float32] = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(
+            f"{path}: expected the collaborative vectors that the ranker reads, found: {error}"
+        ) from error
+    if vectors.dtype != np.float32 or vectors.ndim != 2 or vectors.shape[1] != field.dim:
+        raise DataError(
+            f"{path}: found {vectors.dtype} of shape {vectors.shape}, expected float32 rows of "
+            f"{field.dim} numbers; train again"
+        )
+    return vectors
 
 
 def _check_inputs(model: Any, schema: Schema, directory: Path) -> None:

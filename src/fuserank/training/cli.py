@@ -1,8 +1,9 @@
 """Commands that fetch data and train."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import cyclopts
 from cyclopts import Parameter
@@ -10,10 +11,14 @@ from rich.table import Table
 
 from fuserank import console
 from fuserank.training.evaluate import Report
+from fuserank.training.experiment import Experiment, find_experiment
 from fuserank.training.movielens import MOVIELENS_LICENCE, default_cache, fetch_movielens_100k
 from fuserank.training.train_config import TrainConfig
 
-__all__ = ["baselines", "data", "print_report", "train"]
+if TYPE_CHECKING:
+    from fuserank.training.tune import Tuned
+
+__all__ = ["baselines", "data", "evaluate", "print_report", "train", "tune"]
 
 data = cyclopts.App(name="data")
 
@@ -44,6 +49,9 @@ def train(
     encoder: Path,
     out: Path,
     *,
+    experiment: str | None = None,
+    resume: bool = False,
+    tensorboard: Path | None = None,
     config: Annotated[TrainConfig, Parameter(name="*")] = _DEFAULTS,
     json: Json = False,
 ) -> None:
@@ -53,6 +61,10 @@ def train(
         dataset: The dataset.toml that describes the data.
         encoder: Directory that 'fuserank export encoder' wrote.
         out: Directory to write.
+        experiment: An experiment file, or a recipe: movielens, music, news, shop, video. The
+            command line overrides it.
+        resume: Keep the state after every epoch beside OUT, and go on from it where it is there.
+        tensorboard: Directory for TensorBoard's event files.
         config: Model and options.
         json: Print JSON.
     """
@@ -63,8 +75,16 @@ def train(
     from fuserank.training.train import train as train_ranker
 
     loaded = load_dataset(dataset)
+    console.err.print(str(loaded.cleaning))
     with console.steps("training") as advance:
-        run = train_ranker(loaded, TextEncoder.load(encoder), config, on_progress=advance)
+        run = train_ranker(
+            loaded,
+            TextEncoder.load(encoder),
+            config,
+            on_progress=advance,
+            checkpoint=out.with_name(f"{out.name}.checkpoint") if resume else None,
+            tensorboard=tensorboard,
+        )
     run.save(out)
     if json:
         console.print_json(run.report)
@@ -75,13 +95,16 @@ def train(
 def baselines(
     dataset: Path,
     *,
+    experiment: str | None = None,
     config: Annotated[TrainConfig, Parameter(name="*")] = _DEFAULTS,
     json: Json = False,
 ) -> None:
-    """Judge popularity, item-kNN and EASE on the split that a ranker would be judged on.
+    """Judge popularity, item-kNN, iALS, BPR and EASE on the split that a ranker is judged on.
 
     Args:
         dataset: The dataset.toml that describes the data.
+        experiment: An experiment file, or a recipe: movielens, music, news, shop, video. The
+            command line overrides it.
         config: Of the options, those of the split and the seed count.
         json: Print JSON.
     """
@@ -93,16 +116,130 @@ def baselines(
     parts = divide(loaded, config)
     judged = judge_baselines(parts, len(loaded.users.ids), len(loaded.items.ids))
     if json:
-        console.print_json(judged)
+        console.print_json(
+            {
+                name: {"options": baseline.options, "ranking": baseline.found.ranking}
+                for name, baseline in judged.items()
+            }
+        )
         return
     table = Table(title="baselines on held-out interactions", box=None)
     table.add_column("")
-    for name in ("option", "Recall@10", "NDCG@10"):
+    table.add_column("options")
+    for name in ("Recall@10", "NDCG@10"):
         table.add_column(name, justify="right")
-    for name, found in judged.items():
-        option = "" if found.option is None else f"{found.option:g}"
-        table.add_row(name, option, f"{found.ranking.recall:.4f}", f"{found.ranking.ndcg:.4f}")
+    for name, baseline in judged.items():
+        options = ", ".join(f"{key} {value:g}" for key, value in baseline.options.items())
+        ranking = baseline.found.ranking
+        table.add_row(name, options, f"{ranking.recall:.4f}", f"{ranking.ndcg:.4f}")
     console.out.print(table)
+
+
+def tune(
+    dataset: Path,
+    encoder: Path,
+    out: Path,
+    *,
+    experiment: str | None = None,
+    trials: int = 20,
+    seconds: float | None = None,
+    config: Annotated[TrainConfig, Parameter(name="*")] = _DEFAULTS,
+    json: Json = False,
+) -> None:
+    """Try options, judge each trial on the validation part, and keep the best.
+
+    Run it again to go on after an interruption, or with more trials.
+
+    Args:
+        dataset: The dataset.toml that describes the data.
+        encoder: Directory that 'fuserank export encoder' wrote.
+        out: Directory to write best.toml, an experiment file, and trials.json to.
+        experiment: An experiment file, or a recipe: movielens, music, news, shop, video. The
+            command line overrides it; its section tune says what is tried.
+        trials: How many to come to, those already in OUT included.
+        seconds: Time after which no further trial begins.
+        config: Model and options that stay.
+        json: Print JSON.
+    """
+    with console.quiet():
+        import tensorflow  # noqa: F401  (prints to stderr while it is imported)
+    from fuserank.engine.encoder import TextEncoder
+    from fuserank.training.dataset import load_dataset
+    from fuserank.training.tune import BEST
+    from fuserank.training.tune import tune as tune_ranker
+
+    plan = Experiment() if experiment is None else find_experiment(experiment)
+    loaded = load_dataset(dataset)
+    with console.steps("tuning") as advance:
+        tuned = tune_ranker(
+            loaded,
+            TextEncoder.load(encoder),
+            replace(plan, train=config),
+            out,
+            trials=trials,
+            seconds=seconds,
+            on_progress=advance,
+        )
+    if json:
+        console.print_json(tuned)
+    else:
+        _print_trials(tuned)
+        console.out.print(f"the best: {out / BEST}")
+
+
+def evaluate(
+    dataset: Path,
+    encoder: Path,
+    out: Path,
+    *,
+    experiment: str | None = None,
+    seeds: int | None = None,
+    config: Annotated[TrainConfig, Parameter(name="*")] = _DEFAULTS,
+    json: Json = False,
+) -> None:
+    """Train and judge once a seed, or once a fold, beside baselines on the same splits.
+
+    Args:
+        dataset: The dataset.toml that describes the data.
+        encoder: Directory that 'fuserank export encoder' wrote.
+        out: Directory to write evaluation.json and evaluation.html to.
+        experiment: An experiment file, or a recipe: movielens, music, news, shop, video. The
+            command line overrides it; its section evaluate says whether baselines are judged.
+        seeds: Runs; the experiment's unless given.
+        config: Model and options.
+        json: Print JSON.
+    """
+    with console.quiet():
+        import tensorflow  # noqa: F401  (prints to stderr while it is imported)
+    from fuserank.engine.encoder import TextEncoder
+    from fuserank.training.comparison import evaluate_seeds
+    from fuserank.training.dataset import load_dataset
+    from fuserank.training.train import prepare
+
+    plan = (Experiment() if experiment is None else find_experiment(experiment)).evaluate
+    loaded = load_dataset(dataset)
+    prepared = prepare(loaded, TextEncoder.load(encoder), leave_out=config.leave_out)
+    with console.steps("evaluating") as advance:
+        compared = evaluate_seeds(
+            prepared,
+            config,
+            seeds=plan.seeds if seeds is None else replace(plan, seeds=seeds).seeds,
+            baselines=plan.baselines,
+            on_run=advance,
+        )
+    compared.save(out)
+    if json:
+        console.print_json(compared.evaluation)
+        return
+    table = Table(title=compared.page.title, caption=compared.page.subtitle, box=None)
+    table.add_column("")
+    shown = ("Recall@10", "NDCG@10", "MAP@10", "coverage@10", "roc_auc")
+    for name in shown:
+        table.add_column(name, justify="right")
+    for system, figures in compared.page.summary.items():
+        table.add_row(system, *(str(figures[name]) if name in figures else "" for name in shown))
+    console.out.print(table)
+    console.out.print(f"the page: {out / 'evaluation.html'}")
 
 
 def print_report(model: str, report: Report) -> None:
@@ -114,4 +251,17 @@ def print_report(model: str, report: Report) -> None:
     table.add_row(model, f"{report.ranking.recall:.4f}", f"{report.ranking.ndcg:.4f}")
     popular = report.popularity
     table.add_row("popularity", f"{popular.recall:.4f}", f"{popular.ndcg:.4f}")
+    console.out.print(table)
+
+
+def _print_trials(tuned: "Tuned") -> None:
+    options = list(tuned.trials[0].options)
+    table = Table(title="trials, judged on the validation part", box=None)
+    for name in ("#", "NDCG@10", "", *options):
+        table.add_column(name, justify="left" if not name else "right")
+    for number, trial in enumerate(tuned.trials):
+        ndcg = "" if trial.ndcg is None else f"{trial.ndcg:.4f}"
+        state = "best" if number == tuned.best_trial else trial.state
+        values = (f"{v:.3g}" if isinstance(v, float) else str(v) for v in trial.options.values())
+        table.add_row(str(number), ndcg, state, *values)
     console.out.print(table)

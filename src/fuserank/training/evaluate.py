@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from fuserank.errors import DataError
+from fuserank.schema import Kind, Side
 from fuserank.training import metrics
 from fuserank.training.histories import Histories
-from fuserank.training.ranking import Ranking, judge_ranking
+from fuserank.training.ranking import JudgedUsers, Ranking, judge_ranking, judge_users
 
 if TYPE_CHECKING:
     from fuserank.schema import Schema
@@ -19,7 +21,22 @@ if TYPE_CHECKING:
     from fuserank.training.ranker import Ranker
     from fuserank.training.splits import Parts
 
-__all__ = ["Classification", "Report", "evaluate"]
+__all__ = ["Classification", "Epoch", "Judged", "Report", "evaluate", "judge"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Epoch:
+    """What one pass over the positives came to.
+
+    Attributes:
+        loss: mean over the batches.
+        recall: Recall@10 of the validation positives, all items ranked.
+        ndcg: NDCG@10 of the same.
+    """
+
+    loss: float
+    recall: float
+    ndcg: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +50,12 @@ class Classification:
         precision: share of positives among those predicted.
         recall: share of positives that are predicted.
         f1: harmonic mean of both.
+        macro_f1: mean of the F1 of both classes.
         roc_auc: chance that a positive scores above a negative; None where all pairs are alike.
-        log_loss: mean cross-entropy in nats; training against sampled negatives puts
-            probabilities below the base rate of observed pairs, which this shows.
+        pr_auc: mean precision over the positives, by descending score; None where there is none.
+        log_loss: mean cross-entropy in nats.
+        brier: mean squared error of the probabilities.
+        calibration: how far probabilities are from the shares of positives.
     """
 
     n_pairs: int
@@ -44,8 +64,12 @@ class Classification:
     precision: float
     recall: float
     f1: float
+    macro_f1: float
     roc_auc: float | None
+    pr_auc: float | None
     log_loss: float
+    brier: float
+    calibration: metrics.Calibration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +81,17 @@ class Report:
         classification: of held-out observed pairs.
         ranking: of held-out positives among all items that the user had not met.
         popularity: the same for the number of likes in training.
+        cold_items: of held-out positives among the items that training never met alone; None
+            where there is none.
+        epochs: how training went.
     """
 
     threshold: float
     classification: Classification
     ranking: Ranking
     popularity: Ranking
+    cold_items: Ranking | None
+    epochs: tuple[Epoch, ...]
 
     def to_json(self) -> bytes:
         """Return the report as indented JSON."""
@@ -81,7 +110,41 @@ class Report:
             raise DataError(f"{source}: expected a training report, found: {error}") from error
 
 
-def evaluate(ranker: Ranker, features: Features, schema: Schema, parts: Parts) -> Report:
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A ranker on the test part, with what a page or a comparison shows.
+
+    Attributes:
+        report: the figures.
+        users: figures of each user.
+        labels: (n,) bool of the held-out pairs.
+        logits: (n,) float32 of the same.
+    """
+
+    report: Report
+    users: JudgedUsers
+    labels: metrics.Bools
+    logits: npt.NDArray[np.float32]
+
+
+def evaluate(
+    ranker: Ranker,
+    features: Features,
+    schema: Schema,
+    parts: Parts,
+    epochs: tuple[Epoch, ...] = (),
+) -> Report:
+    """Return the report alone of `judge`."""
+    return judge(ranker, features, schema, parts, epochs).report
+
+
+def judge(
+    ranker: Ranker,
+    features: Features,
+    schema: Schema,
+    parts: Parts,
+    epochs: tuple[Epoch, ...] = (),
+) -> Judged:
     """Judge a ranker on the test part; histories hold what was liked in training.
 
     Args:
@@ -89,6 +152,7 @@ def evaluate(ranker: Ranker, features: Features, schema: Schema, parts: Parts) -
         features: tensors of all users and items.
         schema: the fitted fields.
         parts: the interactions; validation chooses the threshold, test judges.
+        epochs: how training went, for the report.
 
     Raises:
         DataError: no test interaction is positive.
@@ -97,7 +161,11 @@ def evaluate(ranker: Ranker, features: Features, schema: Schema, parts: Parts) -
     from fuserank.training.catalogue_scores import CatalogueScores, user_inputs
 
     likes = Histories.of_positives(parts.train, n_users=len(features.users))
-    scores = CatalogueScores(ranker, user_inputs(features, likes, schema), features.items.tensors)
+    scores = CatalogueScores(
+        ranker,
+        user_inputs(ranker, features, likes, schema),
+        features.items.tensors,
+    )
     validation = scores.pairs(parts.validation.user, parts.validation.item)
     threshold = metrics.best_threshold(parts.validation.positive, metrics.sigmoid(validation))
     logits = scores.pairs(parts.test.user, parts.test.item)
@@ -105,22 +173,47 @@ def evaluate(ranker: Ranker, features: Features, schema: Schema, parts: Parts) -
     liked = parts.train.item[parts.train.positive]
     popularity = np.bincount(liked, minlength=len(features.items)).astype(np.float64)
     n_items = len(features.items)
-    return Report(
+    users = judge_users(
+        scores.matrix,
+        seen=seen,
+        held_out=parts.test,
+        n_items=n_items,
+        item_vectors=_text_vectors(features, schema),
+    )
+    cold = np.bincount(parts.train.item, minlength=n_items) == 0
+    report = Report(
         threshold=threshold,
         classification=_classify(parts.test.positive, logits, threshold),
-        ranking=judge_ranking(scores.matrix, seen=seen, held_out=parts.test, n_items=n_items),
+        ranking=users.ranking,
         popularity=judge_ranking(
             lambda users: np.tile(popularity, (len(users), 1)),
             seen=seen,
             held_out=parts.test,
             n_items=n_items,
         ),
+        cold_items=judge_ranking(
+            scores.matrix, seen=seen, held_out=parts.test, n_items=n_items, candidates=cold
+        )
+        if (cold[parts.test.item] & parts.test.positive).any()
+        else None,
+        epochs=epochs,
     )
+    return Judged(report=report, users=users, labels=parts.test.positive, logits=logits)
+
+
+def _text_vectors(features: Features, schema: Schema) -> npt.NDArray[np.float32] | None:
+    """Return (n_items, dim) what items are about, by which the diversity of a list is told."""
+    for field in schema.side(Side.ITEM):
+        if field.field.kind is Kind.TEXT and field.spec is not None:
+            vectors: npt.NDArray[np.float32] = features.items.tensors[field.field.tensor]
+            return vectors
+    return None
 
 
 def _classify(labels: metrics.Bools, logits: metrics.Floats, threshold: float) -> Classification:
-    predicted = metrics.sigmoid(logits) >= threshold
-    auc = metrics.roc_auc(labels, logits)
+    probabilities = metrics.sigmoid(logits)
+    predicted = probabilities >= threshold
+    auc, pr_auc = metrics.roc_auc(labels, logits), metrics.pr_auc(labels, logits)
     return Classification(
         n_pairs=len(labels),
         base_rate=float(labels.mean()),
@@ -128,6 +221,10 @@ def _classify(labels: metrics.Bools, logits: metrics.Floats, threshold: float) -
         precision=metrics.precision(labels, predicted),
         recall=metrics.recall(labels, predicted),
         f1=metrics.f1(labels, predicted),
+        macro_f1=metrics.macro_average(labels, predicted).f1,
         roc_auc=None if np.isnan(auc) else auc,
+        pr_auc=None if np.isnan(pr_auc) else pr_auc,
         log_loss=metrics.log_loss(labels, logits),
+        brier=metrics.brier(labels, probabilities),
+        calibration=metrics.calibration(labels, probabilities),
     )

@@ -5,45 +5,40 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from fuserank.errors import DataError
 from fuserank.training.catalogue_scores import CatalogueScores, user_inputs
-from fuserank.training.loss import interaction_loss
+from fuserank.training.checkpoint import Checkpoint, fingerprint
+from fuserank.training.evaluate import Epoch
+from fuserank.training.learner import Learner
 from fuserank.training.ranker import Ranker, build_ranker
-from fuserank.training.ranking import Ranking, judge_ranking
-from fuserank.training.sampling import Batch, Sampler
+from fuserank.training.ranking import judge_ranking
+from fuserank.training.sampling import Sampler
+from fuserank.training.whitening import text_whitening
 
 if TYPE_CHECKING:
     from fuserank.schema import Schema
     from fuserank.training.dataset import Interactions
     from fuserank.training.features import Features
     from fuserank.training.train_config import TrainConfig
+    from fuserank.training.workers import Workers
 
-__all__ = ["Epoch", "Fitted", "fit"]
+__all__ = ["Fitted", "fit"]
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, kw_only=True)
-class Epoch:
-    """What one pass over the positives came to.
-
-    Attributes:
-        loss: mean over the batches.
-        recall: Recall@10 of the validation positives, all items ranked.
-        ndcg: NDCG@10 of the same.
-    """
-
-    loss: float
-    recall: float
-    ndcg: float
+_AHEAD = 4
+"""Batches that are sampled ahead of the step that learns from them."""
+_ROWS = 1 << 20
+"""Interactions that are looked through at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +46,10 @@ class Fitted:
     """A trained ranker.
 
     Attributes:
-        ranker: with the averaged weights of the best epoch.
+        ranker: with the averaged weights of the best epoch; float32 whatever it was trained in.
         epochs: every epoch in order.
         best_epoch: index of the epoch with the best validation NDCG@10.
-        seconds: time spent, validation included.
+        seconds: time spent, validation and what an earlier process did included.
     """
 
     ranker: Ranker
@@ -71,6 +66,10 @@ def fit(
     train: Interactions,
     validation: Interactions,
     on_progress: Callable[[int, int], None] | None = None,
+    on_epoch: Callable[[int, Epoch], bool] | None = None,
+    checkpoint: Path | None = None,
+    tensorboard: Path | None = None,
+    workers: Workers | None = None,
 ) -> Fitted:
     """Train a ranker; the same arguments give the same weights on the same machine.
 
@@ -79,11 +78,22 @@ def fit(
         schema: the fitted fields.
         config: model and options.
         train: interactions to learn from; the histories are made of them as well.
-        validation: interactions whose positives choose the best epoch.
+        validation: interactions whose positives choose the best epoch. All items are ranked for
+            each of their users, so that a sample of users is enough where there are many.
         on_progress: called with (steps done, steps at most).
+        on_epoch: called with the index and the outcome of every epoch; training ends where it
+            returns False.
+        checkpoint: a file that holds the state after every epoch but the last and is removed at
+            the end. Where it is there at the start, training goes on from it, and the weights
+            become those that an undisturbed run has.
+        tensorboard: a directory that gets an event file: loss, NDCG and recall by epoch.
+        workers: processes that share every batch and end with the same ranker. All of them call
+            this function with the same arguments but their own `workers`; the first alone judges
+            and writes.
 
     Raises:
-        DataError: the validation part has no positive.
+        DataError: the validation part has no positive; the checkpoint is damaged, of another run,
+            or not the same for all workers.
 
     Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015; weight decay
     as in Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019; the running
@@ -96,83 +106,164 @@ def fit(
             "to choose the best epoch by; raise split.validation"
         )
     started = time.perf_counter()
+    writes = workers is None or workers.is_first
+    run = "" if checkpoint is None else fingerprint(features, schema, config, train, validation)
     sampler = Sampler(features, train, schema, config)
-    learner = _Learner(build_ranker(schema, config), config, steps_an_epoch=sampler.steps)
-    known_users = user_inputs(features, sampler.likes, schema)
+    batches = _Batches(sampler, workers)
+    whitening = text_whitening(features, schema, config.whiten)
+    ranker = build_ranker(schema, config, whitening)
+    learner = Learner(
+        schema,
+        config,
+        whitening,
+        signature=batches.signature,
+        steps_an_epoch=sampler.steps,
+        workers=workers,
+    )
+    known_users = user_inputs(ranker, features, sampler.likes, schema)
+    seen = _of_users(train, np.unique(validation.user))
 
-    def judge() -> Ranking:
-        scores = CatalogueScores(learner.ranker, known_users, features.items.tensors)
-        return judge_ranking(
-            scores.matrix, seen=train, held_out=validation, n_items=len(features.items)
+    def judge() -> tuple[float, float]:
+        """Return recall and NDCG of the ranker."""
+        if not writes:
+            return 0.0, 0.0
+        scores = CatalogueScores(ranker, known_users, features.items.tensors)
+        judged = judge_ranking(
+            scores.matrix, seen=seen, held_out=validation, n_items=len(features.items)
         )
+        return judged.recall, judged.ndcg
 
-    epochs: list[Epoch] = []
-    best, best_weights = 0, learner.ranker.full.get_weights()
-    for number in range(config.epochs):
-        losses = []
-        for done, batch in enumerate(sampler.epoch(number), start=1):
-            losses.append(learner.step(batch))
-            if on_progress is not None:
-                on_progress(number * sampler.steps + done, config.epochs * sampler.steps)
-        with learner.averaged():
-            ranking = judge()
-            if number == 0 or ranking.ndcg > epochs[best].ndcg:
-                best, best_weights = number, learner.ranker.full.get_weights()
-        loss = float(np.mean(losses))
-        epochs.append(Epoch(loss=loss, recall=ranking.recall, ndcg=ranking.ndcg))
-        logger.info("epoch %d: loss %.4f, NDCG@10 %.4f", number + 1, loss, ranking.ndcg)
-        if number - best >= config.patience:
-            break
-    learner.ranker.full.set_weights(best_weights)
+    found = None if checkpoint is None else Checkpoint.read(checkpoint, run)
+    epochs, best_weights = [], ranker.full.get_weights()
+    if found is not None:
+        epochs, best_weights = _epochs(found), found.best_weights
+        learner.restore(found.state)
+        started -= found.seconds
+        logger.info("%s: going on after epoch %d", checkpoint, len(epochs))
+    if workers is not None:
+        _check_together(len(epochs), workers)
+    with _Events(tensorboard) if tensorboard is not None and writes else nullcontext() as events:
+        while not _is_done(epochs, config):
+            number = len(epochs)
+            losses = []
+            for done, batch in enumerate(batches.epoch(number), start=1):
+                losses.append(learner.step(batch))
+                if on_progress is not None:
+                    on_progress(number * sampler.steps + done, config.epochs * sampler.steps)
+            average = learner.average()
+            ranker.full.set_weights(average)
+            recall, ndcg = judge() if workers is None else workers.of_first(judge())
+            epochs.append(Epoch(loss=float(np.mean(losses)), recall=recall, ndcg=ndcg))
+            if _best(epochs) == number:
+                best_weights = average
+            logger.info("epoch %d: loss %.4f, NDCG@10 %.4f", number + 1, epochs[-1].loss, ndcg)
+            if events is not None:
+                events.write(number, epochs[-1])
+            if on_epoch is not None and not on_epoch(number, epochs[-1]):
+                break
+            if checkpoint is not None and writes:
+                Checkpoint(
+                    fingerprint=run,
+                    history=np.array([[each.loss, each.recall, each.ndcg] for each in epochs]),
+                    seconds=time.perf_counter() - started,
+                    state=learner.state,
+                    best_weights=best_weights,
+                ).write(checkpoint)
+    ranker.full.set_weights(best_weights)
+    if checkpoint is not None and writes:
+        checkpoint.unlink(missing_ok=True)
     return Fitted(
-        ranker=learner.ranker,
+        ranker=ranker,
         epochs=tuple(epochs),
-        best_epoch=best,
+        best_epoch=_best(epochs),
         seconds=time.perf_counter() - started,
     )
 
 
-class _Learner:
-    """A ranker, its optimizer, and the running average of its weights."""
+def _epochs(found: Checkpoint) -> list[Epoch]:
+    rows = found.history.tolist()
+    return [Epoch(loss=loss, recall=recall, ndcg=ndcg) for loss, recall, ndcg in rows]
 
-    def __init__(self, ranker: Ranker, config: TrainConfig, *, steps_an_epoch: int) -> None:
-        self.ranker = ranker
-        self._config = config
-        self._variables = ranker.full.trainable_variables
-        self._optimizer = keras.optimizers.Adam(
-            config.learning_rate,
-            weight_decay=config.weight_decay or None,
-            use_ema=True,
-            ema_momentum=steps_an_epoch / (steps_an_epoch + 1),  # reaches back about one epoch
+
+def _best(epochs: list[Epoch]) -> int:
+    """Return the index of the epoch with the highest NDCG, the first among equals."""
+    return max(range(len(epochs)), key=lambda number: epochs[number].ndcg)
+
+
+def _is_done(epochs: list[Epoch], config: TrainConfig) -> bool:
+    if not epochs:
+        return False
+    return len(epochs) == config.epochs or len(epochs) - 1 - _best(epochs) >= config.patience
+
+
+def _of_users(interactions: Interactions, users: npt.NDArray[np.integer]) -> Interactions:
+    """Return the interactions of some users, without a pass that needs memory for all."""
+    rows = [
+        first + np.flatnonzero(np.isin(interactions.user[first : first + _ROWS], users))
+        for first in range(0, len(interactions), _ROWS)
+    ]
+    return interactions.select(np.concatenate(rows))
+
+
+def _check_together(epochs: int, workers: Workers) -> None:
+    """Raise DataError where the first worker has done another number of epochs."""
+    (of_first,) = workers.of_first((float(epochs),))
+    if of_first != epochs:
+        raise DataError(
+            f"train: found {epochs} epochs in the checkpoint of worker {workers.index}, expected "
+            f"{of_first:.0f} as in that of the first; name a file that all workers can read"
         )
-        self._optimizer.exclude_from_weight_decay(var_names=["bias"])
-        self._optimizer.build(self._variables)
-        self._compiled = tf.function(self._learn, reduce_retracing=True)
 
-    def step(self, batch: Batch) -> float:
-        """Learn from a batch and return its loss."""
-        arrays = (batch.candidates, batch.labels, batch.weights)
-        return float(self._compiled(dict(batch.users), dict(batch.items), *arrays))
 
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Give the ranker the average of its weights for the time of a block."""
-        latest = self.ranker.full.get_weights()
-        self._optimizer.finalize_variable_values(self._variables)
-        yield
-        self.ranker.full.set_weights(latest)
+class _Batches:
+    """The batches of a sampler, or a worker's shares of them, through a ``tf.data`` pipeline.
 
-    def _learn(self, users: Any, items: Any, candidates: Any, labels: Any, weights: Any) -> Any:
-        with tf.GradientTape() as tape:
-            phi = tf.repeat(self.ranker.user_tower(users), tf.shape(candidates)[1], axis=0)
-            psi = tf.gather(self.ranker.item_tower(items), tf.reshape(candidates, [-1]))
-            loss = interaction_loss(
-                tf.reshape(self.ranker.interaction([phi, psi]), tf.shape(labels)),
-                labels,
-                weights,
-                mse_weight=self._config.mse_weight,
-                mse_on=self._config.mse_on,
-            )
-        gradients = tape.gradient(loss, self._variables)
-        self._optimizer.apply(gradients, self._variables)
-        return loss
+    They are sampled in a thread of the pipeline's, a few ahead, so that sampling goes on while
+    TensorFlow computes a step; their order is the sampler's.
+    """
+
+    def __init__(self, sampler: Sampler, workers: Workers | None) -> None:
+        self._sampler = sampler
+        self._workers = workers
+        self.signature = tf.nest.map_structure(
+            lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype),
+            next(self._arrays(0)),
+        )
+        """A tensor specification for every entry of a batch."""
+
+    def epoch(self, number: int) -> Iterator[dict[str, Any]]:
+        """Yield every `Batch` of an epoch as a dict of tensors."""
+        pipeline = tf.data.Dataset.from_generator(
+            lambda: self._arrays(number), output_signature=self.signature
+        )
+        yield from pipeline.prefetch(_AHEAD)
+
+    def _arrays(self, number: int) -> Iterator[dict[str, Any]]:
+        for batch in self._sampler.epoch(number):
+            share = batch if self._workers is None else self._workers.share(batch)
+            yield vars(share)
+
+
+class _Events:
+    """An event file of TensorBoard's; used as a context."""
+
+    def __init__(self, directory: Path) -> None:
+        self._writer = tf.summary.create_file_writer(str(directory))
+        metadata = tf.compat.v1.SummaryMetadata
+        # What tf.summary.scalar says, which needs TensorBoard itself.
+        self._scalar = metadata(
+            plugin_data=metadata.PluginData(plugin_name="scalars"), data_class="DATA_CLASS_SCALAR"
+        )
+
+    def __enter__(self) -> _Events:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._writer.close()
+
+    def write(self, number: int, epoch: Epoch) -> None:
+        """Write the figures of an epoch, by which they count from 1."""
+        with self._writer.as_default(step=number + 1):
+            for name, value in vars(epoch).items():
+                tf.summary.write(f"epoch/{name}", np.float32(value), metadata=self._scalar)
+        self._writer.flush()

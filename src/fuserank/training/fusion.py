@@ -67,8 +67,12 @@ class Fusion(keras.layers.Layer):
 
 
 def _softmax_of_present(logits: Any, presence: Any) -> Any:
-    """Softmax over the sources that are there; all weigh the same where none is."""
-    return ops.softmax(logits - 1e9 * (1.0 - presence), axis=-1)
+    """Softmax over the sources that are there; all weigh the same where none is.
+
+    In float32 whatever the logits are: float16 has no number as low as a hidden source's logit.
+    """
+    hidden = 1e9 * (1.0 - ops.cast(presence, "float32"))
+    return ops.cast(ops.softmax(ops.cast(logits, "float32") - hidden, axis=-1), logits.dtype)
 
 
 @_REGISTER

@@ -1,4 +1,4 @@
-"""The loss: cross-entropy plus λ times the squared error."""
+"""Losses: cross-entropy plus λ times the squared error, BPR, and sampled softmax."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from keras import ops
 if TYPE_CHECKING:
     from fuserank.training.train_config import MseOn
 
-__all__ = ["interaction_loss"]
+__all__ = ["bpr_loss", "hardest", "interaction_loss", "softmax_loss"]
 
 
 def interaction_loss(
@@ -34,3 +34,51 @@ def interaction_loss(
     estimate = ops.sigmoid(logits) if mse_on == "probability" else logits
     per_example = cross_entropy + mse_weight * ops.square(estimate - labels)
     return ops.sum(weights * per_example) / ops.sum(weights)
+
+
+def bpr_loss(logits: Any, weights: Any) -> Any:
+    """Return the weighted mean over a row's other candidates of −log σ(z₀ − z_j).
+
+    Args:
+        logits: (B, C) float32; z₀, the first, is the positive's.
+        weights: (B, C), 0 or more; the first column is not read.
+
+    Source: Rendle et al., "BPR: Bayesian Personalized Ranking from Implicit Feedback", UAI 2009,
+    section 4.1.
+    """
+    per_pair = ops.softplus(logits[:, 1:] - logits[:, :1])
+    return ops.sum(weights[:, 1:] * per_pair) / ops.maximum(ops.sum(weights[:, 1:]), 1e-9)
+
+
+def softmax_loss(logits: Any, weights: Any, log_chances: Any) -> Any:
+    """Return the mean over rows of −log(exp z′₀ / Σ_j w_j exp z′_j), z′ = z − log q.
+
+    q is how likely a candidate was to be drawn: without log q, what is drawn often would be pushed
+    down for being drawn often.
+
+    Args:
+        logits: (B, C) float32; z₀, the first, is the positive's.
+        weights: (B, C), 0 or more: how many negatives a candidate stands for.
+        log_chances: (B, C) float32: log q.
+
+    Source: Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item
+    Recommendations", RecSys 2019, equations 3 and 4.
+    """
+    corrected = logits - log_chances + ops.log(ops.maximum(weights, 1e-30))
+    return ops.mean(ops.logsumexp(corrected, axis=1) - corrected[:, 0])
+
+
+def hardest(logits: Any, weights: Any, count: int) -> Any:
+    """Return the weights with all but the best-scored `count` of the negatives at 0.
+
+    Args:
+        logits: (B, n) float32 of the negatives.
+        weights: (B, n).
+        count: negatives kept a row.
+
+    Source: Zhang et al., "Optimizing Top-N Collaborative Filtering via Dynamic Negative Item
+    Sampling", SIGIR 2013.
+    """
+    usable = ops.where(weights > 0, logits, -1e30)
+    least = ops.top_k(usable, count)[0][:, -1:]
+    return ops.where(usable >= least, weights, 0.0)

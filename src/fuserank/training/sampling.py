@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from fuserank.schema import Kind, Schema, Side
+from fuserank.schema import Field, Kind, Schema, Side
 from fuserank.schema.categorical import UNKNOWN
-from fuserank.training.histories import Histories
-from fuserank.training.history_sampler import HistorySampler
-from fuserank.training.negatives import Unseen
+from fuserank.training.event_index import EventIndex
+from fuserank.training.history_sampler import HistorySampler, MeanSampler, SequenceSampler
+from fuserank.training.interaction_store import StoredInteractions
+from fuserank.training.negatives import NegativeSampler
 
 if TYPE_CHECKING:
     from fuserank.training.dataset import Interactions
@@ -35,12 +36,14 @@ class Batch:
     """B positives with their negatives, C = 2 + n candidates each.
 
     Attributes:
-        users: inputs of the user tower, B rows; a history is one row, the mean of its events.
+        users: inputs of the user tower, B rows; a history is one row, the mean of its events,
+            or all of them where the ranker reads events.
         items: inputs of the item tower, one row for each distinct item of the batch.
         candidates: (B, C) int64 rows of `items`: the positive, an item that the user disliked,
-            and n items that the user has not interacted with.
+            and n that the user has not interacted with.
         labels: (B, C) float32, 1 for the positive and 0 otherwise.
         weights: (B, C) float32, 0 where there is no such candidate.
+        log_chances: (B, C) float32, log of the chance that a negative's draw is that item.
     """
 
     users: Mapping[str, Array]
@@ -48,6 +51,7 @@ class Batch:
     candidates: Rows
     labels: npt.NDArray[np.float32]
     weights: npt.NDArray[np.float32]
+    log_chances: npt.NDArray[np.float32]
 
 
 class Sampler:
@@ -66,17 +70,19 @@ class Sampler:
         """
         self._features = features
         self._config = config
-        n_users, n_items = len(features.users), len(features.items)
-        liked, user, item = interactions.positive, interactions.user, interactions.item
-        self.likes = Histories.of_positives(interactions, n_users=n_users)
-        self._dislikes = Histories.build(user[~liked], item[~liked], None, n_users=n_users)
-        self._unseen = Unseen(user, item, n_users=n_users, n_items=n_items)
-        self._owner = self.likes.user
+        index = (
+            interactions.index
+            if isinstance(interactions, StoredInteractions)
+            else EventIndex.build(
+                interactions, n_users=len(features.users), n_items=len(features.items)
+            )
+        )
+        self.likes = index.likes
+        self._dislikes = index.dislikes
+        self._negatives = NegativeSampler(config.negatives_from, index.unseen, index.like_counts)
         self._missing = _missing(schema)
         self._histories = {
-            f.field.tensor: HistorySampler(
-                self.likes, features.history_vectors(f.field), f.field.max_length
-            )
+            f.field.tensor: self._history_sampler(f.field)
             for f in schema.fields
             if f.field.kind is Kind.HISTORY
         }
@@ -88,7 +94,7 @@ class Sampler:
     @property
     def steps(self) -> int:
         """Batches an epoch."""
-        return -(-len(self._owner) // self._config.batch_size)
+        return -(-len(self.likes.items) // self._config.batch_size)
 
     def epoch(self, number: int) -> Iterator[Batch]:
         """Yield batches that hold every positive once, in an order of the epoch's own.
@@ -96,30 +102,32 @@ class Sampler:
         The same seed and number give the same batches.
         """
         rng = np.random.default_rng([self._config.seed, number])
-        order = rng.permutation(len(self._owner))
+        n = len(self.likes.items)
+        order = rng.permutation(np.arange(n, dtype=np.int32 if n < 1 << 31 else np.int64))
         for first in range(0, len(order), self._config.batch_size):
             yield self._batch(order[first : first + self._config.batch_size], rng)
 
     def _batch(self, events: Rows, rng: np.random.Generator) -> Batch:
         """Return the batch of some positives, given as positions in `likes`."""
-        users = self._owner[events]
+        users = self.likes.owner(events)
         disliked, has_disliked = self._dislikes.draw(users, rng)
-        negatives = self._unseen.draw(users, self._config.negatives, rng)
-        has_unseen = self._unseen.counts[users] > 0
-        items = np.column_stack([self.likes.items[events], disliked, negatives])
+        liked = self.likes.items[events]
+        negatives = self._negatives.draw(users, liked, self._config.negatives, rng)
+        items = np.column_stack([liked, disliked, negatives.items])
         distinct, candidates = np.unique(items, return_inverse=True)
 
         labels = np.zeros(items.shape, dtype=np.float32)
         labels[:, 0] = 1
         weights = np.ones(items.shape, dtype=np.float32)
         weights[:, 1] = has_disliked * self._config.dislike_weight
-        weights[:, 2:] = (has_unseen * self._config.negative_weight)[:, None]
+        weights[:, 2:] = negatives.usable * self._config.negative_weight
         return Batch(
             users=self._user_inputs(events, users, rng),
             items=self._inputs(Side.ITEM, self._features.items, distinct, rng),
             candidates=candidates.reshape(items.shape),
             labels=labels,
             weights=weights,
+            log_chances=self._negatives.log_chance[items],
         )
 
     def _user_inputs(self, events: Rows, users: Rows, rng: np.random.Generator) -> dict[str, Array]:
@@ -131,11 +139,17 @@ class Sampler:
         for name, tensor in inputs.items():
             tensor[hidden] = self._missing[name]
         for name, histories in self._histories.items():
-            means = histories.latest(events)
-            means[excerpt] = histories.excerpt(events[excerpt], _EXCERPT, rng)
-            means[visitor] = histories.alike(events[visitor], rng)
-            inputs[name] = means[:, None, :]
+            inputs[name] = histories.latest(events)
+            inputs[name][excerpt] = histories.excerpt(events[excerpt], _EXCERPT, rng)
+            inputs[name][visitor] = histories.alike(events[visitor], rng)
         return inputs
+
+    def _history_sampler(self, field: Field) -> HistorySampler:
+        vectors, config = self._features.history_vectors(field), self._config
+        if not config.reads_events:
+            return MeanSampler(self.likes, vectors, field.max_length)
+        before = config.history in ("gru", "sasrec")  # those that read the order of events
+        return SequenceSampler(self.likes, vectors, field.max_length, before=before)
 
     def _inputs(
         self, side: Side, features: SideFeatures, rows: Rows, rng: np.random.Generator

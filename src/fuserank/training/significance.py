@@ -50,6 +50,10 @@ class MeanStd:
     mean: float
     std: float | None
 
+    def __str__(self) -> str:
+        """Four digits, the deviation behind ±."""
+        return f"{self.mean:.4f}" + ("" if self.std is None else f" ±{self.std:.4f}")
+
 
 def compare(first: Doubles, second: Doubles, *, seed: int = 0, samples: int = 10_000) -> Comparison:
     """Compare two systems by a metric of the same users.

@@ -20,6 +20,7 @@ from fuserank.training.interaction.factorization_machine import (
 )
 from fuserank.training.interaction.layers import Interaction
 from fuserank.training.interaction.perceptron import DeepPerceptron, FinalMLP, NeuMF, Perceptron
+from fuserank.training.interaction.target_attention import TargetAttention
 
 if TYPE_CHECKING:
     from fuserank.training.train_config import TrainConfig
@@ -48,5 +49,8 @@ INTERACTIONS: dict[str, Callable[[TrainConfig], Interaction]] = {
     "dcn": lambda config: CrossNetwork(config.depth, name="interaction"),
     "autoint": lambda _: AutoInt(name="interaction"),
     "masknet": lambda config: MaskNet(config.hidden, name="interaction"),
+    "din": lambda config: TargetAttention(
+        max(config.hidden // 4, 1), _widths(config), name="interaction"
+    ),
 }
 """Interaction models by the name that a configuration gives."""

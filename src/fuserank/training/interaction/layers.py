@@ -18,9 +18,14 @@ class Interaction(keras.layers.Layer):
 
     What it is given is φ and ψ, (batch, dim) float32 each; a model that looks at the fields one by
     one sets `reads_fields` and is given (batch, n_fields, dim) float32 of each side instead.
+
+    A model that looks at the events of a history one by one sets `reads_history` and is given
+    [φ; h₁; …; h_L], (batch, 1 + length, dim) float32, and [ψ; v], (batch, 2, dim) float32: v is the
+    item as an event of a history would be, and zeros are no event.
     """
 
     reads_fields = False
+    reads_history = False
 
 
 def dense_stack(name: str, widths: Sequence[int]) -> list[keras.layers.Layer]:

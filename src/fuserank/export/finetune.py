@@ -1,0 +1,339 @@
+"""Fine-tuning of a text encoder on who liked what, before it is exported.
+
+The encoder is a PyTorch model and the ranker a Keras one: no gradient flows from the ranker's loss
+into the encoder. They are trained one after the other instead. The encoder learns to embed what a
+user likes near what the same user liked besides, which is what the ranker's towers then read: the
+mean of a history's texts on one side, an item's text on the other. A frozen encoder with a ranker
+on top needs none of this; a fine-tuned one is exported and used in its place, and the ranker is
+trained anew, because its embeddings are of another space.
+
+Only the training part of the split is learned from, and the split has to be the ranker's own, lest
+the encoder see what the ranker is judged by.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fuserank.bundle.atomic import write_directory
+from fuserank.engine.encoder_config import Pooling
+from fuserank.errors import ConfigError, DataError
+from fuserank.schema import FittedField, Kind, Schema, Side
+from fuserank.training.features import fit_schema
+from fuserank.training.histories import Histories
+from fuserank.training.splits import SplitConfig, split
+
+if TYPE_CHECKING:
+    from fuserank.export.pretrained import PretrainedEncoder
+    from fuserank.training.dataset import Dataset
+
+__all__ = ["FinetuneConfig", "FinetuneReport", "finetune"]
+
+logger = logging.getLogger(__name__)
+
+Rows = npt.NDArray[np.int64]
+
+_SHOWN = 20
+"""Steps between two lines of the log."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+    """How a text encoder is fine-tuned.
+
+    Attributes:
+        steps: batches.
+        batch_size: pairs of a user and a liked item in a batch; each item is a negative of the
+            other users who did not like it.
+        events: other liked items that a user's side is the mean of, at most.
+        learning_rate: at its highest.
+        warm_up: share of the steps in which the learning rate rises; then it falls to 0.
+        weight_decay: of AdamW.
+        temperature: what cosines are divided by.
+        max_norm: to which gradients are cut.
+        seed: of the split and of everything drawn.
+        split: the ranker's own.
+    """
+
+    steps: int = 1000
+    batch_size: int = 32
+    events: int = 3
+    learning_rate: float = 2e-5
+    warm_up: float = 0.1
+    weight_decay: float = 0.01
+    temperature: float = 0.05
+    max_norm: float = 1.0
+    seed: int = 42
+    split: SplitConfig = field(default_factory=SplitConfig)
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError where an option is out of range."""
+        for name, least in (("steps", 1), ("batch_size", 2), ("events", 1), ("seed", 0)):
+            self._check(name, f"a whole number from {least}", getattr(self, name) >= least)
+        for name in ("learning_rate", "temperature", "max_norm"):
+            self._check(name, "a number above 0", getattr(self, name) > 0)
+        self._check("weight_decay", "0 or more", self.weight_decay >= 0)
+        self._check("warm_up", "a share from 0 to 1", 0 <= self.warm_up <= 1)
+
+    def _check(self, name: str, expected: str, holds: bool) -> None:
+        if not holds:
+            raise ConfigError(f"finetune: {name} is {getattr(self, name)!r}, expected {expected}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneReport:
+    """What fine-tuning came to.
+
+    Attributes:
+        losses: of every step.
+        n_pairs: pairs of a user and a liked item that there were to draw from.
+        seconds: time spent.
+    """
+
+    losses: tuple[float, ...]
+    n_pairs: int
+    seconds: float
+
+
+def finetune(
+    model: str | Path,
+    dataset: Dataset,
+    config: FinetuneConfig,
+    out: Path,
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> FinetuneReport:
+    """Write a fine-tuned copy of a model, a folder that `export_encoder` takes.
+
+    A pair's logits are z_ij = cos(u_i, v_j)/τ − log q_j over the items j of its batch: u_i is the
+    mean embedding of other items that the user liked, and of the user's own texts, v_j that of an
+    item, and q_j the item's share of all likes, without which the popular would be pushed away for
+    being in many batches. The loss is the mean of −log softmax(z_i)_i, items j ≠ i that user i
+    liked left out.
+
+    Args:
+        model: a folder with a model of the BERT family, or its name on the Hugging Face hub.
+        dataset: the data.
+        config: how.
+        out: the folder to write, which appears when it is complete.
+        on_progress: called with (steps done, steps).
+
+    Raises:
+        DataError: the items have no texts, or no user likes two items that have.
+        ExportError: the model cannot be had or is of another family.
+
+    Source: Henderson et al., "Efficient Natural Language Response Suggestion for Smart Reply",
+    arXiv:1705.00652, section 4.4 (negatives of the batch); Yi et al., "Sampling-Bias-Corrected
+    Neural Modeling for Large Corpus Item Recommendations", RecSys 2019, equation 3 (log q);
+    Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019.
+    """
+    from fuserank.export.pretrained import load_pretrained
+
+    started = time.perf_counter()
+    pairs = _Pairs(dataset, config)
+    pretrained = load_pretrained(model)
+    losses = _learn(pretrained, pairs, config, on_progress)
+    with write_directory(out) as partial:
+        # Everything but the weights is kept: tokenizer, pooling, limits and prompts.
+        shutil.copytree(
+            pretrained.folder,
+            partial,
+            dirs_exist_ok=True,
+            ignore=shutil.ignore_patterns("*.safetensors", "*.bin", "*.index.json", ".*"),
+        )
+        weights = partial / pretrained.weights_folder.relative_to(pretrained.folder)
+        pretrained.model.save_pretrained(weights, safe_serialization=True)
+    return FinetuneReport(
+        losses=tuple(losses), n_pairs=pairs.n, seconds=time.perf_counter() - started
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Batch:
+    """B users and a liked item of each.
+
+    Attributes:
+        texts: distinct texts.
+        user_texts: (B, n) rows of `texts`, -1 where a user's side has fewer.
+        item_texts: (B,) rows of `texts`.
+        log_chances: (B,) float32: log q of the items.
+        is_negative: (B, B) bool: whether user i did not like item j.
+    """
+
+    texts: list[str]
+    user_texts: Rows
+    item_texts: Rows
+    log_chances: npt.NDArray[np.float32]
+    is_negative: npt.NDArray[np.bool_]
+
+
+class _Pairs:
+    """The pairs of a user and a liked item in the training part, and their texts."""
+
+    def __init__(self, dataset: Dataset, config: FinetuneConfig) -> None:
+        self._config = config
+        self._rng = np.random.default_rng(config.seed)
+        schema = fit_schema(dataset, text_dim=1)
+        n_users, n_items = len(dataset.users), len(dataset.items)
+        texts = schema.texts(Side.ITEM, dataset.items.columns, n_items)[_item_field(schema)]
+        about = schema.texts(Side.USER, dataset.users.columns, n_users)
+        own = [about[f.field.name] for f in _texts_of(schema, Side.USER)]
+        self._user_texts = [[column[user] for column in own] for user in range(n_users)]
+        self._texts = texts
+
+        rows = split(dataset.interactions, config.split, config.seed).train
+        known = dataset.interactions.select(rows)
+        has_text = np.array([bool(text) for text in texts], dtype=np.bool_)
+        known = known.select(known.positive & has_text[known.item])
+        self._likes = Histories.of_positives(known, n_users=n_users)
+        self._events = np.flatnonzero(self._likes.counts[self._likes.user] > 1)
+        if not len(self._events):
+            raise DataError(
+                f"data set {dataset.name!r}: found no user who likes two items that have texts in "
+                "the training part, expected some to fine-tune on; use the encoder as it is"
+            )
+        counts = np.bincount(self._likes.items, minlength=n_items)
+        self._log_chance = np.log(np.maximum(counts, 1) / counts.sum()).astype(np.float32)
+        self._liked = np.unique(self._likes.user * n_items + self._likes.items)
+        self._n_items = n_items
+
+    @property
+    def n(self) -> int:
+        """How many there are."""
+        return len(self._events)
+
+    def draw(self) -> _Batch:
+        """Draw a batch."""
+        likes, config = self._likes, self._config
+        events = self._rng.choice(self._events, config.batch_size)
+        users, items = likes.owner(events), likes.items[events]
+        row_of: dict[str, int] = {}
+        sides = [
+            [row_of.setdefault(text, len(row_of)) for text in self._side(user, event)]
+            for user, event in zip(users.tolist(), events.tolist(), strict=True)
+        ]
+        user_texts = np.full((len(sides), max(map(len, sides))), -1)
+        for row, side in enumerate(sides):
+            user_texts[row, : len(side)] = side
+        item_texts = [row_of.setdefault(self._texts[item], len(row_of)) for item in items.tolist()]
+        pair = users[:, None] * self._n_items + items
+        return _Batch(
+            texts=list(row_of),
+            user_texts=user_texts,
+            item_texts=np.array(item_texts),
+            log_chances=self._log_chance[items],
+            is_negative=~np.isin(pair, self._liked),
+        )
+
+    def _side(self, user: int, event: int) -> list[str]:
+        """Return the texts that a user is known by, those of a liked item left out."""
+        first, end = self._likes.start[user : user + 2]
+        others = np.delete(np.arange(first, end), event - first)
+        drawn = self._rng.choice(others, min(self._config.events, len(others)), replace=False)
+        liked = [self._texts[item] for item in self._likes.items[drawn].tolist()]
+        return liked + [text for text in self._user_texts[user] if text]
+
+
+def _texts_of(schema: Schema, side: Side) -> list[FittedField]:
+    """Return the text fields of a side that a ranker reads."""
+    return [f for f in schema.side(side) if f.field.kind is Kind.TEXT and f.spec is not None]
+
+
+def _item_field(schema: Schema) -> str:
+    """Return the name of the items' text: the one that histories are of, or else the first."""
+    names = [f.field.name for f in _texts_of(schema, Side.ITEM)]
+    if not names:
+        raise DataError(
+            "finetune: found no text field of the items, expected one; use the encoder as it is"
+        )
+    histories = [f.field.of for f in schema.fields if f.field.kind is Kind.HISTORY]
+    return next((name for name in histories if name in names), names[0])
+
+
+def _learn(
+    pretrained: PretrainedEncoder,
+    pairs: _Pairs,
+    config: FinetuneConfig,
+    on_progress: Callable[[int, int], None] | None,
+) -> list[float]:
+    """Train the model in place and return the loss of every step."""
+    import torch
+
+    network = pretrained.model
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network.to(device).train()
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, config))
+    losses = []
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        for step in range(1, config.steps + 1):
+            batch = pairs.draw()
+            loss = _loss(_embed(pretrained, batch.texts, device), batch, config.temperature)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), config.max_norm)
+            optimizer.step()
+            schedule.step()
+            losses.append(float(loss.detach()))
+            if step % _SHOWN == 0:
+                logger.info("step %d: loss %.4f", step, float(np.mean(losses[-_SHOWN:])))
+            if on_progress is not None:
+                on_progress(step, config.steps)
+    network.to("cpu").eval()
+    return losses
+
+
+def _rate(step: int, config: FinetuneConfig) -> float:
+    """Return the share of the learning rate that a step has, counted from 0."""
+    rising = config.warm_up * config.steps
+    if step < rising:
+        return (step + 1) / (rising + 1)
+    return (config.steps - step) / max(config.steps - rising, 1)
+
+
+def _embed(pretrained: PretrainedEncoder, texts: Sequence[str], device: str) -> Any:
+    """Return (n, dim) embeddings as the exported encoder makes them, before normalisation."""
+    tokens = pretrained.tokenizer(
+        [pretrained.prompt + text for text in texts],
+        padding=True,
+        truncation=True,
+        max_length=pretrained.max_tokens,
+        return_tensors="pt",
+    ).to(device)
+    hidden = pretrained.model(**tokens).last_hidden_state
+    if pretrained.pooling is Pooling.CLS:
+        return hidden[:, 0]
+    mask = tokens["attention_mask"][:, :, None].to(hidden.dtype)
+    return (hidden * mask).sum(dim=1) / mask.sum(dim=1)
+
+
+def _loss(vectors: Any, batch: _Batch, temperature: float) -> Any:
+    """Return the loss, a scalar, of (n, dim) embeddings of a batch's texts."""
+    import torch
+    from torch.nn import functional
+
+    def on_device(array: npt.NDArray[Any]) -> Any:
+        return torch.from_numpy(array).to(vectors.device)
+
+    vectors = functional.normalize(vectors, dim=1)
+    rows = on_device(batch.user_texts)
+    present = (rows >= 0).to(vectors.dtype)[:, :, None]
+    users = functional.normalize((vectors[rows.clamp(min=0)] * present).sum(dim=1), dim=1)
+    cosines = users @ vectors[on_device(batch.item_texts)].T
+    logits = cosines / temperature - on_device(batch.log_chances)
+    own = torch.arange(len(logits), device=vectors.device)
+    counted = on_device(batch.is_negative)
+    counted[own, own] = True
+    return functional.cross_entropy(logits.masked_fill(~counted, -torch.inf), own)

@@ -1,0 +1,128 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fuserank.engine.encoder import TextEncoder
+from fuserank.errors import ConfigError, DataError
+from fuserank.export.encoder import EncoderExportConfig, export_encoder
+from fuserank.export.finetune import FinetuneConfig, finetune
+from fuserank.export.pretrained import load_pretrained
+from fuserank.schema import Field, Kind, Side
+from fuserank.training.dataset import Dataset, Interactions, Table
+
+N_USERS = 30
+
+
+@pytest.fixture(scope="module")
+def dataset(film_texts):
+    """Every user likes films of one genre."""
+    rng = np.random.default_rng(0)
+    n_items = len(film_texts)
+    user = np.repeat(np.arange(N_USERS), 8)
+    item = np.concatenate(
+        [rng.choice(np.arange(row % 5, n_items, 5), 8, replace=False) for row in range(N_USERS)]
+    )
+    user_ids = tuple(f"u{row}" for row in range(N_USERS))
+    item_ids = tuple(f"i{row}" for row in range(n_items))
+    about = [None if row % 2 else "Watches a lot" for row in range(N_USERS)]
+    return Dataset(
+        name="films",
+        fields=(
+            Field(name="user_id", side=Side.USER, kind=Kind.ID),
+            Field(name="about", side=Side.USER, kind=Kind.TEXT),
+            Field(name="history", side=Side.USER, kind=Kind.HISTORY, of="plot", max_length=4),
+            Field(name="item_id", side=Side.ITEM, kind=Kind.ID),
+            Field(name="plot", side=Side.ITEM, kind=Kind.TEXT),
+        ),
+        users=Table(user_ids, {"user_id": list(user_ids), "about": about}),
+        items=Table(item_ids, {"item_id": list(item_ids), "plot": list(film_texts)}),
+        interactions=Interactions(
+            user=user.astype(np.int32),
+            item=item.astype(np.int32),
+            rating=np.ones(len(user), np.float32),
+            timestamp=None,
+            positive=np.ones(len(user), np.bool_),
+        ),
+        title=None,
+        fingerprint="f" * 64,
+    )
+
+
+CONFIG = FinetuneConfig(steps=60, batch_size=16, learning_rate=1e-3)
+
+
+def test_the_loss_falls_and_the_model_can_be_exported(tiny_model, dataset, film_texts, tmp_path):
+    done = []
+    report = finetune(
+        tiny_model("bert"),
+        dataset,
+        CONFIG,
+        tmp_path / "tuned",
+        on_progress=lambda *step: done.append(step),
+    )
+    assert done == [(step, 60) for step in range(1, 61)]
+    assert report.n_pairs <= len(dataset.interactions)
+    assert np.mean(report.losses[-10:]) < np.mean(report.losses[:10]) - 0.3
+
+    vectors = {}
+    for name, folder in (("before", tiny_model("bert")), ("after", tmp_path / "tuned")):
+        export_encoder(folder, tmp_path / name, EncoderExportConfig(precision="fp32"))
+        vectors[name] = TextEncoder.load(tmp_path / name).encode(film_texts).vectors
+    assert np.abs(vectors["after"] - vectors["before"]).max() > 0.01
+    assert closeness(vectors["after"]) > closeness(vectors["before"]) + 0.05
+
+
+def closeness(vectors):
+    """How much nearer films of one genre are than those of two."""
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    cosines = unit @ unit.T
+    genre = np.arange(len(vectors)) % 5
+    same = genre[:, None] == genre
+    return cosines[same].mean() - cosines[~same].mean()
+
+
+def test_the_same_seed_gives_the_same_weights(tiny_model, dataset, tmp_path):
+    config = replace(CONFIG, steps=3)
+    losses = [
+        finetune(tiny_model("mpnet"), dataset, config, tmp_path / name).losses for name in "ab"
+    ]
+    assert losses[0] == losses[1]
+    assert (tmp_path / "a" / "model.safetensors").read_bytes() == (
+        tmp_path / "b" / "model.safetensors"
+    ).read_bytes()
+
+
+def test_what_says_how_texts_are_embedded_is_kept(bert, dataset, tmp_path):
+    (bert / "1_Pooling").mkdir()
+    (bert / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
+    (bert / "modules.json").write_text(
+        '[{"path": "", "type": "sentence_transformers.models.Transformer"},'
+        '{"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},'
+        '{"path": "2_Normalize", "type": "sentence_transformers.models.Normalize"}]'
+    )
+    finetune(bert, dataset, replace(CONFIG, steps=1), tmp_path / "tuned")
+    before, after = load_pretrained(bert), load_pretrained(tmp_path / "tuned")
+    assert (after.pooling, after.normalized) == ("cls", True) == (before.pooling, before.normalized)
+    assert after.tokenizer.get_vocab() == before.tokenizer.get_vocab()
+
+
+def test_without_pairs_or_texts_there_is_nothing_to_learn(tiny_model, dataset, tmp_path):
+    once = np.unique(dataset.interactions.user, return_index=True)[1]
+    alone = replace(dataset, interactions=dataset.interactions.select(once))
+    with pytest.raises(DataError, match="found no user who likes two items that have texts"):
+        finetune(tiny_model("bert"), alone, CONFIG, tmp_path / "tuned")
+    fields = tuple(f for f in dataset.fields if f.name not in {"plot", "history"})
+    with pytest.raises(DataError, match="found no text field of the items"):
+        finetune(tiny_model("bert"), replace(dataset, fields=fields), CONFIG, tmp_path / "tuned")
+    assert not (tmp_path / "tuned").exists()
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"steps": 0}, {"batch_size": 1}, {"learning_rate": 0.0}, {"warm_up": 1.5}, {"events": 0}],
+)
+def test_options_out_of_range_are_refused(option):
+    (name,) = option
+    with pytest.raises(ConfigError, match=f"finetune: {name} is"):
+        FinetuneConfig(**option)
