@@ -109,7 +109,7 @@ def test_what_is_blended_counts(run, dataset, encoder, make_config):
     run_alone = train_prepared(prepared, tuned.best.train)
     schema, features, _ = prepared.extended(parts, tuned.best.train)
     likes = Histories.of_positives(parts.train, n_users=len(features.users))
-    users = user_inputs(features, likes, schema)
+    users = user_inputs(run_alone.ranker, features, likes, schema)
     scores = CatalogueScores(run_alone.ranker, users, features.items.tensors)
     n_items = len(features.items)
     judged = judge_ranking(

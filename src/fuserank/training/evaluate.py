@@ -32,11 +32,13 @@ class Epoch:
         loss: mean over the batches.
         recall: Recall@10 of the validation positives, all items ranked.
         ndcg: NDCG@10 of the same.
+        auc: chance that a validation positive scores above a negative; 0.5 where all are alike.
     """
 
     loss: float
     recall: float
     ndcg: float
+    auc: float = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)

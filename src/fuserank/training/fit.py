@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from fuserank.training.catalogue_scores import CatalogueScores, user_inputs
 from fuserank.training.checkpoint import Checkpoint, fingerprint
 from fuserank.training.evaluate import Epoch
 from fuserank.training.learner import Learner
+from fuserank.training.metrics import roc_auc
 from fuserank.training.ranker import Ranker, build_ranker
 from fuserank.training.ranking import judge_ranking
 from fuserank.training.sampling import Sampler
@@ -48,7 +49,7 @@ class Fitted:
     Attributes:
         ranker: with the averaged weights of the best epoch; float32 whatever it was trained in.
         epochs: every epoch in order.
-        best_epoch: index of the epoch with the best validation NDCG@10.
+        best_epoch: index of the epoch that is the best by the configured figure.
         seconds: time spent, validation and what an earlier process did included.
     """
 
@@ -86,7 +87,7 @@ def fit(
         checkpoint: a file that holds the state after every epoch but the last and is removed at
             the end. Where it is there at the start, training goes on from it, and the weights
             become those that an undisturbed run has.
-        tensorboard: a directory that gets an event file: loss, NDCG and recall by epoch.
+        tensorboard: a directory that gets an event file: what each epoch came to.
         workers: processes that share every batch and end with the same ranker. All of them call
             this function with the same arguments but their own `workers`; the first alone judges
             and writes.
@@ -100,11 +101,7 @@ def fit(
     average of the weights, which is what is judged and kept, after Polyak and Juditsky,
     "Acceleration of Stochastic Approximation by Averaging", SIAM J. Control Optim. 30(4), 1992.
     """
-    if not validation.positive.any():
-        raise DataError(
-            "train: found no positive interaction in the validation part, expected one or more "
-            "to choose the best epoch by; raise split.validation"
-        )
+    _check_positive(validation)
     started = time.perf_counter()
     writes = workers is None or workers.is_first
     run = "" if checkpoint is None else fingerprint(features, schema, config, train, validation)
@@ -123,15 +120,20 @@ def fit(
     known_users = user_inputs(ranker, features, sampler.likes, schema)
     seen = _of_users(train, np.unique(validation.user))
 
-    def judge() -> tuple[float, float]:
-        """Return recall and NDCG of the ranker."""
+    def on_step(done: int) -> None:
+        if on_progress is not None:
+            on_progress(done, config.epochs * sampler.steps)
+
+    def judge() -> tuple[float, float, float]:
+        """Return recall, NDCG and AUC of the ranker."""
         if not writes:
-            return 0.0, 0.0
+            return 0.0, 0.0, 0.0
         scores = CatalogueScores(ranker, known_users, features.items.tensors)
         judged = judge_ranking(
             scores.matrix, seen=seen, held_out=validation, n_items=len(features.items)
         )
-        return judged.recall, judged.ndcg
+        auc = roc_auc(validation.positive, scores.pairs(validation.user, validation.item))
+        return judged.recall, judged.ndcg, 0.5 if np.isnan(auc) else auc
 
     found = None if checkpoint is None else Checkpoint.read(checkpoint, run)
     epochs, best_weights = [], ranker.full.get_weights()
@@ -145,18 +147,14 @@ def fit(
     with _Events(tensorboard) if tensorboard is not None and writes else nullcontext() as events:
         while not _is_done(epochs, config):
             number = len(epochs)
-            losses = []
-            for done, batch in enumerate(batches.epoch(number), start=1):
-                losses.append(learner.step(batch))
-                if on_progress is not None:
-                    on_progress(number * sampler.steps + done, config.epochs * sampler.steps)
+            loss = _learn(learner, batches, number, sampler.steps, on_step)
             average = learner.average()
             ranker.full.set_weights(average)
-            recall, ndcg = judge() if workers is None else workers.of_first(judge())
-            epochs.append(Epoch(loss=float(np.mean(losses)), recall=recall, ndcg=ndcg))
-            if _best(epochs) == number:
+            recall, ndcg, auc = judge() if workers is None else workers.of_first(judge())
+            epochs.append(Epoch(loss=loss, recall=recall, ndcg=ndcg, auc=auc))
+            if _best(epochs, config) == number:
                 best_weights = average
-            logger.info("epoch %d: loss %.4f, NDCG@10 %.4f", number + 1, epochs[-1].loss, ndcg)
+            logger.info("epoch %d: loss %.4f, NDCG@10 %.4f", number + 1, loss, ndcg)
             if events is not None:
                 events.write(number, epochs[-1])
             if on_epoch is not None and not on_epoch(number, epochs[-1]):
@@ -164,7 +162,7 @@ def fit(
             if checkpoint is not None and writes:
                 Checkpoint(
                     fingerprint=run,
-                    history=np.array([[each.loss, each.recall, each.ndcg] for each in epochs]),
+                    history=np.array([list(vars(each).values()) for each in epochs]),
                     seconds=time.perf_counter() - started,
                     state=learner.state,
                     best_weights=best_weights,
@@ -175,25 +173,46 @@ def fit(
     return Fitted(
         ranker=ranker,
         epochs=tuple(epochs),
-        best_epoch=_best(epochs),
+        best_epoch=_best(epochs, config),
         seconds=time.perf_counter() - started,
     )
 
 
+def _check_positive(validation: Interactions) -> None:
+    if not validation.positive.any():
+        raise DataError(
+            "train: found no positive interaction in the validation part, expected one or more "
+            "to choose the best epoch by; raise split.validation"
+        )
+
+
+def _learn(
+    learner: Learner, batches: _Batches, number: int, steps: int, on_step: Callable[[int], None]
+) -> float:
+    """Learn from the batches of an epoch and return their mean loss."""
+    losses = []
+    for done, batch in enumerate(batches.epoch(number), start=1):
+        losses.append(learner.step(batch))
+        on_step(number * steps + done)
+    return float(np.mean(losses))
+
+
 def _epochs(found: Checkpoint) -> list[Epoch]:
-    rows = found.history.tolist()
-    return [Epoch(loss=loss, recall=recall, ndcg=ndcg) for loss, recall, ndcg in rows]
+    names = [field.name for field in fields(Epoch)]
+    return [Epoch(**dict(zip(names, row, strict=True))) for row in found.history.tolist()]
 
 
-def _best(epochs: list[Epoch]) -> int:
-    """Return the index of the epoch with the highest NDCG, the first among equals."""
-    return max(range(len(epochs)), key=lambda number: epochs[number].ndcg)
+def _best(epochs: list[Epoch], config: TrainConfig) -> int:
+    """Return the index of the epoch with the highest figure, the first among equals."""
+    return max(range(len(epochs)), key=lambda number: getattr(epochs[number], config.select_by))
 
 
 def _is_done(epochs: list[Epoch], config: TrainConfig) -> bool:
     if not epochs:
         return False
-    return len(epochs) == config.epochs or len(epochs) - 1 - _best(epochs) >= config.patience
+    return (
+        len(epochs) == config.epochs or len(epochs) - 1 - _best(epochs, config) >= config.patience
+    )
 
 
 def _of_users(interactions: Interactions, users: npt.NDArray[np.integer]) -> Interactions:

@@ -17,6 +17,7 @@ __all__ = [
     "MseOn",
     "NegativesFrom",
     "Precision",
+    "SelectBy",
     "TrainConfig",
 ]
 
@@ -46,6 +47,7 @@ Adapter = Literal["linear", "mlp", "experts"]
 MseOn = Literal["probability", "logit"]
 Loss = Literal["cross-entropy", "bpr", "softmax"]
 NegativesFrom = Literal["uniform", "popularity", "batch", "hard"]
+SelectBy = Literal["ndcg", "auc"]
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
 
 
@@ -102,7 +104,8 @@ class TrainConfig:
         visitors: share of positives for which training takes the user for a visitor who says
             what they look for: everything is hidden, and the history is one other item that is
             much like the positive.
-        patience: epochs without a better validation NDCG@10 after which training ends.
+        patience: epochs without a better validation figure after which training ends.
+        select_by: that figure: ``ndcg``, NDCG@10 of all items ranked; ``auc``, of observed pairs.
         precision: what layers compute in while training; with a mixed one the weights and the
             trained ranker are float32 all the same.
         seed: of the split, the initial weights and everything drawn while training.
@@ -139,6 +142,7 @@ class TrainConfig:
     short_history: float = 0.2
     visitors: float = 0.2
     patience: int = 3
+    select_by: SelectBy = "ndcg"
     precision: Precision = "float32"
     seed: int = 42
     split: SplitConfig = field(default_factory=SplitConfig)
@@ -156,6 +160,7 @@ class TrainConfig:
         self._one_of("loss", get_args(Loss))
         self._one_of("mse_on", get_args(MseOn))
         self._one_of("negatives_from", get_args(NegativesFrom))
+        self._one_of("select_by", get_args(SelectBy))
         self._one_of("precision", get_args(Precision))
         whole = (
             "factors",
