@@ -10,7 +10,7 @@ from fuserank.training.catalogue_scores import CatalogueScores, user_inputs
 from fuserank.training.fit import fit
 from fuserank.training.histories import Histories
 from fuserank.training.ranking import judge_ranking
-from fuserank.training.splits import divide
+from fuserank.training.splits import SplitConfig, divide
 
 
 @pytest.fixture(scope="module")
@@ -211,3 +211,12 @@ def test_tensorboard_shows_the_figures_of_every_epoch(fit_tiny, tmp_path):
         for number, epoch in enumerate(fitted.epochs, start=1)
         for name, value in vars(epoch).items()
     }
+
+
+def test_held_out_items_are_judged_among_themselves(dataset, features, schema, make_config):
+    config = make_config(split=SplitConfig(strategy="items", validation=0.3), epochs=1)
+    parts = divide(dataset, config)
+    (epoch,) = fit(features, schema, config, train=parts.train, validation=parts.validation).epochs
+    # A list of ten holds most of the dozen that are new; among all thirty items it would not.
+    assert len(features.items) - len(np.unique(parts.train.item)) == 12
+    assert epoch.recall > 0.6

@@ -130,7 +130,11 @@ def fit(
             return 0.0, 0.0, 0.0
         scores = CatalogueScores(ranker, known_users, features.items.tensors)
         judged = judge_ranking(
-            scores.matrix, seen=seen, held_out=validation, n_items=len(features.items)
+            scores.matrix,
+            seen=seen,
+            held_out=validation,
+            n_items=len(features.items),
+            candidates=_candidates(train, config, len(features.items)),
         )
         auc = roc_auc(validation.positive, scores.pairs(validation.user, validation.item))
         return judged.recall, judged.ndcg, 0.5 if np.isnan(auc) else auc
@@ -176,6 +180,19 @@ def fit(
         best_epoch=_best(epochs, config),
         seconds=time.perf_counter() - started,
     )
+
+
+def _candidates(
+    train: Interactions, config: TrainConfig, n_items: int
+) -> npt.NDArray[np.bool_] | None:
+    """Return which items are ranked for a validation user; None for all.
+
+    Items that were held out whole would all stand behind those that training knows.
+    """
+    if config.split.strategy != "items":
+        return None
+    never: npt.NDArray[np.bool_] = np.bincount(train.item, minlength=n_items) == 0
+    return never
 
 
 def _check_positive(validation: Interactions) -> None:
