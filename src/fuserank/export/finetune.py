@@ -25,7 +25,6 @@ import numpy as np
 import numpy.typing as npt
 
 from fuserank.bundle.atomic import write_directory
-from fuserank.engine.encoder_config import Pooling
 from fuserank.errors import ConfigError, DataError
 from fuserank.schema import FittedField, Kind, Schema, Side
 from fuserank.training.features import fit_schema
@@ -305,6 +304,8 @@ def _rate(step: int, config: FinetuneConfig) -> float:
 
 def _embed(pretrained: PretrainedEncoder, texts: Sequence[str], device: str) -> Any:
     """Return (n, dim) embeddings as the exported encoder makes them, before normalisation."""
+    from fuserank.export.trace import pooled
+
     tokens = pretrained.tokenizer(
         [pretrained.prompt + text for text in texts],
         padding=True,
@@ -313,10 +314,7 @@ def _embed(pretrained: PretrainedEncoder, texts: Sequence[str], device: str) -> 
         return_tensors="pt",
     ).to(device)
     hidden = pretrained.model(**tokens).last_hidden_state
-    if pretrained.pooling is Pooling.CLS:
-        return hidden[:, 0]
-    mask = tokens["attention_mask"][:, :, None].to(hidden.dtype)
-    return (hidden * mask).sum(dim=1) / mask.sum(dim=1)
+    return pooled(hidden, tokens["attention_mask"], pretrained.pooling)
 
 
 def _loss(vectors: Any, batch: _Batch, temperature: float) -> Any:

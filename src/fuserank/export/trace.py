@@ -18,7 +18,7 @@ from fuserank.engine.encoder_config import Pooling
 from fuserank.errors import ExportError
 from fuserank.export.pretrained import PretrainedEncoder
 
-__all__ = ["PooledModel", "TracedEncoder", "trace_encoder"]
+__all__ = ["PooledModel", "TracedEncoder", "pooled", "trace_encoder"]
 
 _OPSET = 17
 _FUSED_OPERATORS = (
@@ -72,16 +72,20 @@ class PooledModel(torch.nn.Module):
         if token_type_ids is not None:
             inputs["token_type_ids"] = token_type_ids
         hidden = self.model(**inputs).last_hidden_state
-        if self.pooling is Pooling.CLS:
-            embedding = hidden[:, 0]
-        else:
-            weights = attention_mask.unsqueeze(-1).to(hidden.dtype)
-            embedding = (hidden * weights).sum(1) / weights.sum(1)
+        embedding = pooled(hidden, attention_mask, self.pooling)
         if self.normalized:
             embedding = embedding * torch.rsqrt(
                 (embedding * embedding).sum(1, keepdim=True) + 1e-24
             )
         return embedding
+
+
+def pooled(hidden: torch.Tensor, attention_mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:
+    """Return (batch, dim) of (batch, tokens, dim): the first token, or the mean of them all."""
+    if pooling is Pooling.CLS:
+        return hidden[:, 0]
+    weights = attention_mask.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * weights).sum(1) / weights.sum(1)
 
 
 def trace_encoder(pretrained: PretrainedEncoder) -> TracedEncoder:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fuserank.training.dataset import Interactions
     from fuserank.training.dataset_config import CleaningConfig
 
-__all__ = ["REPEATED", "CleaningReport", "Step", "clean", "repaired_values"]
+__all__ = ["REPEATED", "CleaningReport", "Step", "clean", "latest", "repaired_values"]
 
 REPEATED = "repeated pairs"
 """The step that keeps the latest interaction of each pair."""
@@ -91,7 +91,7 @@ def clean(
         drop("negative times", interactions.timestamp >= 0)
     if config.drop_contradictions:
         drop("contradictions", _agree(interactions, n_items))
-    drop(REPEATED, _latest(interactions, n_items))
+    drop(REPEATED, latest(interactions, n_items))
     if config.max_interactions_per_user is not None:
         counts = np.bincount(interactions.user, minlength=n_users)
         plausible = counts <= config.max_interactions_per_user
@@ -156,14 +156,14 @@ def _agree(interactions: Interactions, n_items: int) -> Mask:
     return agree
 
 
-def _latest(interactions: Interactions, n_items: int) -> Mask:
+def latest(interactions: Interactions, n_items: int) -> Mask:
     """Whether an interaction is the latest of its pair; the last one among equals."""
     pair = _pairs(interactions, n_items)
     time = interactions.timestamp if interactions.timestamp is not None else np.zeros_like(pair)
     order = np.lexsort((time, pair))
-    latest = np.ones(len(order), np.bool_)
-    latest[order[:-1]] = pair[order][1:] != pair[order][:-1]
-    return latest
+    kept = np.ones(len(order), np.bool_)
+    kept[order[:-1]] = pair[order][1:] != pair[order][:-1]
+    return kept
 
 
 def _core(interactions: Interactions, config: CleaningConfig) -> Mask:

@@ -68,8 +68,7 @@ def train(
         config: Model and options.
         json: Print JSON.
     """
-    with console.quiet():
-        import tensorflow  # noqa: F401  (prints to stderr while it is imported)
+    _import_tensorflow()
     from fuserank.engine.encoder import TextEncoder
     from fuserank.training.dataset import load_dataset
     from fuserank.training.train import train as train_ranker
@@ -161,8 +160,7 @@ def tune(
         config: Model and options that stay.
         json: Print JSON.
     """
-    with console.quiet():
-        import tensorflow  # noqa: F401  (prints to stderr while it is imported)
+    _import_tensorflow()
     from fuserank.engine.encoder import TextEncoder
     from fuserank.training.dataset import load_dataset
     from fuserank.training.tune import BEST
@@ -209,8 +207,7 @@ def evaluate(
         config: Model and options.
         json: Print JSON.
     """
-    with console.quiet():
-        import tensorflow  # noqa: F401  (prints to stderr while it is imported)
+    _import_tensorflow()
     from fuserank.engine.encoder import TextEncoder
     from fuserank.training.comparison import evaluate_seeds
     from fuserank.training.dataset import load_dataset
@@ -265,3 +262,9 @@ def _print_trials(tuned: "Tuned") -> None:
         values = (f"{v:.3g}" if isinstance(v, float) else str(v) for v in trial.options.values())
         table.add_row(str(number), ndcg, state, *values)
     console.out.print(table)
+
+
+def _import_tensorflow() -> None:
+    """Import TensorFlow without what it prints to stderr meanwhile."""
+    with console.quiet():
+        import tensorflow  # noqa: F401

@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from fuserank.errors import DataError, SchemaError
 from fuserank.schema.fields import Field, Kind, Side, check_fields
 from fuserank.schema.numeric import LARGEST
 from fuserank.training.table_file import SUFFIXES, suggestion
+from fuserank.training.toml_file import read_toml
 
 __all__ = ["CleaningConfig", "DatasetConfig", "InteractionsConfig", "TableConfig", "read_config"]
 
@@ -176,7 +176,12 @@ def read_config(path: Path) -> DatasetConfig:
             type.
         SchemaError: the fields contradict each other.
     """
-    top = _section(str(path), _toml(path), _TOP, ("name", "interactions", "items"))
+    top = _section(
+        str(path),
+        read_toml(path, "a dataset.toml", DataError),
+        _TOP,
+        ("name", "interactions", "items"),
+    )
     interactions = _interactions(path, top["interactions"])
     users, user_fields = _table(path, Side.USER, top.get("users", {}))
     items, item_fields = _table(path, Side.ITEM, top["items"])
@@ -201,17 +206,6 @@ def read_config(path: Path) -> DatasetConfig:
         fields=fields,
         cleaning=_cleaning(path, top.get("cleaning", {}), interactions),
     )
-
-
-def _toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path}: found no such file, expected a dataset.toml") from None
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: found bytes that are not UTF-8; save it as UTF-8") from None
-    except (tomllib.TOMLDecodeError, OSError) as error:
-        raise DataError(f"{path}: expected a TOML file, found: {error}") from error
 
 
 def _section(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import msgspec
 
 from fuserank.errors import ConfigError
 from fuserank.training.table_file import suggestion
+from fuserank.training.toml_file import read_toml
 from fuserank.training.train_config import TrainConfig
 
 __all__ = [
@@ -158,23 +158,16 @@ def read_experiment(path: Path) -> Experiment:
         ConfigError: the file is missing or malformed, or a key is unknown, of a wrong type or out
             of range.
     """
-    top = _known(_load(path), str(path), [f.name for f in dataclasses.fields(Experiment)])
+    top = _known(
+        read_toml(path, "an experiment file", ConfigError),
+        str(path),
+        [f.name for f in dataclasses.fields(Experiment)],
+    )
     return Experiment(
         train=_options(TrainConfig, path, "train", top.get("train", {})),
         tune=_space(path, top.get("tune", {})),
         evaluate=_options(EvaluateConfig, path, "evaluate", top.get("evaluate", {})),
     )
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: found no such file, expected an experiment file") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: found bytes that are not UTF-8; save it as UTF-8") from None
-    except (tomllib.TOMLDecodeError, OSError) as error:
-        raise ConfigError(f"{path}: expected a TOML file, found: {error}") from error
 
 
 def _known(found: object, where: str, expected: Collection[str]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 
 from fuserank.bundle.atomic import write_directory
 from fuserank.errors import DataError
+from fuserank.training.cleaning import latest
 from fuserank.training.dataset import Interactions
 from fuserank.training.dataset_config import InteractionsConfig
 from fuserank.training.event_index import EventIndex
@@ -104,9 +105,10 @@ def store_interactions(
         writer = _Writer(partial, n_users=len(users), n_items=len(items), timed=timed)
         dropped = 0
         for records in buckets.read(spill):
-            kept = _latest_of_each_pair(records, len(items))
-            dropped += len(records) - len(kept)
-            writer.append(_interactions(kept, options))
+            lot = _interactions(records, options)
+            kept = latest(lot, len(items))
+            dropped += len(kept) - int(np.count_nonzero(kept))
+            writer.append(lot.select(kept))
         spill.unlink()
         if not writer.n_likes:
             raise DataError(
@@ -375,15 +377,6 @@ def _interactions(records: npt.NDArray[Any], options: InteractionsConfig) -> Int
         timestamp=None if options.timestamp is None else records["time"],
         positive=positive,
     )
-
-
-def _latest_of_each_pair(records: npt.NDArray[Any], n_items: int) -> npt.NDArray[Any]:
-    """Return the records without those that the same pair has again later; they are sorted."""
-    pair = records["user"].astype(np.int64) * n_items + records["item"]
-    order = np.argsort(pair, kind="stable")
-    is_last = np.ones(len(order), dtype=np.bool_)
-    is_last[:-1] = pair[order][1:] != pair[order][:-1]
-    return records[np.sort(order[is_last])]
 
 
 def _lots(interactions: StoredInteractions) -> Iterator[Interactions]:
