@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fuserank.errors import DataError
-from fuserank.training.evaluate import Report, evaluate
+from fuserank.training.evaluate import Report, judge
 from fuserank.training.ranker import build_ranker
 from fuserank.training.splits import Parts, divide
 
@@ -21,7 +21,7 @@ def ranker(schema, make_config):
 
 @pytest.fixture(scope="module")
 def report(ranker, features, schema, parts):
-    return evaluate(ranker, features, schema, parts)
+    return judge(ranker, features, schema, parts).report
 
 
 def test_the_report_describes_the_test_part(report, parts):
@@ -63,7 +63,7 @@ def test_data_without_dislikes_have_no_auc_and_still_make_json(ranker, features,
         validation=parts.validation.select(parts.validation.positive),
         test=parts.test.select(parts.test.positive),
     )
-    found = evaluate(ranker, features, schema, liked)
+    found = judge(ranker, features, schema, liked).report
     assert found.classification.roc_auc is None
     assert found.classification.base_rate == 1
     assert Report.from_json(found.to_json(), "report.json") == found
@@ -72,7 +72,7 @@ def test_data_without_dislikes_have_no_auc_and_still_make_json(ranker, features,
 def test_nothing_to_judge_on_is_an_error(ranker, features, schema, parts):
     disliked = replace(parts, test=parts.test.select(~parts.test.positive))
     with pytest.raises(DataError, match="no positive interaction in the held-out part"):
-        evaluate(ranker, features, schema, disliked)
+        judge(ranker, features, schema, disliked)
 
 
 def test_a_foreign_report_is_refused():

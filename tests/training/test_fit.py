@@ -9,7 +9,7 @@ from fuserank.errors import DataError
 from fuserank.training.catalogue_scores import CatalogueScores, user_inputs
 from fuserank.training.fit import fit
 from fuserank.training.histories import Histories
-from fuserank.training.ranking import judge_ranking
+from fuserank.training.ranking import judge_users
 from fuserank.training.splits import SplitConfig, divide
 
 
@@ -86,9 +86,9 @@ def test_the_best_epochs_weights_are_the_ones_kept(
         user_inputs(fitted.ranker, features, likes, schema),
         features.items.tensors,
     )
-    judged = judge_ranking(
+    judged = judge_users(
         scores.matrix, seen=parts.train, held_out=parts.validation, n_items=len(features.items)
-    )
+    ).ranking
     assert judged.ndcg == pytest.approx(max(ndcgs))
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from fuserank.errors import DataError
 from fuserank.training.dataset import Interactions
-from fuserank.training.ranking import Ranking, judge_ranking, judge_users
+from fuserank.training.ranking import Ranking, judge_users
 
 
 def interactions(*triples):
@@ -22,13 +22,13 @@ SCORES = np.array([[5, 4, 3, 2, 1], [1, 2, 3, 4, 5], [0, 0, 0, 0, 0]], np.float3
 
 
 def test_seen_items_are_left_out_and_users_without_a_positive_do_not_count():
-    judged = judge_ranking(
+    judged = judge_users(
         lambda users: SCORES[users],
         seen=interactions((0, 0, 1), (0, 1, 0), (1, 4, 1)),
         held_out=interactions((0, 2, 1), (0, 3, 0), (1, 0, 1), (1, 3, 1), (2, 0, 0)),
         n_items=5,
         k=2,
-    )
+    ).ranking
     assert judged.n_users == 2
     assert judged.recall == pytest.approx((1 + 1 / 2) / 2)
     assert judged.ndcg == pytest.approx((1 + 1 / (1 + 1 / np.log2(3))) / 2)
@@ -43,7 +43,9 @@ def test_users_are_scored_in_parts_without_losing_any():
         asked.extend(users.tolist())
         return np.eye(5)[users % 5]
 
-    judged = judge_ranking(scores, seen=held_out.select(np.arange(0)), held_out=held_out, n_items=5)
+    judged = judge_users(
+        scores, seen=held_out.select(np.arange(0)), held_out=held_out, n_items=5
+    ).ranking
     assert asked == list(range(n_users))
     assert (judged.n_users, judged.recall, judged.ndcg) == (n_users, 1.0, 1.0)
 
@@ -51,7 +53,7 @@ def test_users_are_scored_in_parts_without_losing_any():
 def test_nothing_to_find_is_an_error():
     nothing = interactions((0, 1, 0))
     with pytest.raises(DataError, match="found no positive interaction in the held-out part"):
-        judge_ranking(lambda users: SCORES[users], seen=nothing, held_out=nothing, n_items=5)
+        judge_users(lambda users: SCORES[users], seen=nothing, held_out=nothing, n_items=5)
 
 
 def judge_two(**options):
@@ -82,14 +84,14 @@ def test_novelty_counts_who_had_met_an_item_and_one_where_nobody_had():
     found = judge_two(k=3, ks=()).ranking
     assert found.cuts[0].novelty == pytest.approx((1 + 1 + 1) / 3)  # of two users, each 1 or 0 met
     # Three of four users have met item 4, and a fifth is recommended it.
-    found = judge_ranking(
+    found = judge_users(
         lambda users: np.tile(np.arange(5.0), (len(users), 1)),
         seen=interactions((0, 4, 1), (1, 4, 1), (2, 4, 0), (3, 0, 1)),
         held_out=interactions((4, 4, 1)),
         n_items=5,
         k=2,
         ks=(1,),
-    )
+    ).ranking
     assert found.at(1).novelty == pytest.approx(-np.log2(3 / 4))
     assert found.at(2).novelty == pytest.approx((-np.log2(3 / 4) + 2) / 2)
 
@@ -143,9 +145,9 @@ def test_nothing_to_find_among_candidates_is_an_error():
 
 def test_lists_that_stay_empty_have_no_novelty():
     everything = interactions(*((0, item, 1) for item in range(5)))
-    found = judge_ranking(
+    found = judge_users(
         lambda users: SCORES[users], seen=everything, held_out=everything, n_items=5
-    )
+    ).ranking
     assert found.recall == 0
     assert found.at(10).novelty is None
     assert found.at(10).coverage == 0

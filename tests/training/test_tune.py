@@ -12,7 +12,7 @@ from fuserank.training.catalogue_scores import CatalogueScores, user_inputs
 from fuserank.training.evaluate import Epoch
 from fuserank.training.experiment import Choice, EvaluateConfig, Experiment, Range, read_experiment
 from fuserank.training.histories import Histories
-from fuserank.training.ranking import judge_ranking
+from fuserank.training.ranking import judge_users
 from fuserank.training.splits import divide
 from fuserank.training.train import prepare, train_prepared
 from fuserank.training.tune import BEST, DEFAULT_SPACE, TRIALS, tune
@@ -36,7 +36,7 @@ def stub_fit(monkeypatch):
         break_at = None
         fail = staticmethod(lambda config: False)
 
-        def __call__(self, features, schema, config, *, train, validation, on_epoch):
+        def __call__(self, prepared, parts, config, *, on_epoch):
             if len(self) == self.break_at:
                 raise KeyboardInterrupt
             self.append(config)
@@ -48,10 +48,11 @@ def stub_fit(monkeypatch):
                 epochs.append(Epoch(loss=1.0, recall=0.0, ndcg=best * (number + 1) / config.epochs))
                 if not on_epoch(number, epochs[-1]):
                     break
-            return SimpleNamespace(epochs=epochs, best_epoch=len(epochs) - 1)
+            fitted = SimpleNamespace(epochs=epochs, best_epoch=len(epochs) - 1)
+            return SimpleNamespace(fitted=fitted, features=prepared.features)
 
     stub = Stub()
-    monkeypatch.setattr(tuning, "fit", stub)
+    monkeypatch.setattr(tuning, "train_parts", stub)
     monkeypatch.setattr(tuning.gc, "collect", int)  # there are no weights, and it takes a while
     return stub
 
@@ -112,9 +113,9 @@ def test_what_is_blended_counts(run, dataset, encoder, make_config):
     users = user_inputs(run_alone.ranker, features, likes, schema)
     scores = CatalogueScores(run_alone.ranker, users, features.items.tensors)
     n_items = len(features.items)
-    judged = judge_ranking(
+    judged = judge_users(
         scores.matrix, seen=parts.train, held_out=parts.validation, n_items=n_items
-    )
+    ).ranking
     assert trial.ndcg == pytest.approx(judged.ndcg)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import keras
 import numpy as np
@@ -79,6 +79,14 @@ class CatalogueScores:
         self._users = users
         self._user_tower = ranker.user_tower
         self._interaction = ranker.interaction
+
+    @classmethod
+    def of_known(
+        cls, ranker: Ranker, features: Features, histories: Histories, schema: Schema
+    ) -> Self:
+        """Return the scores of all users of a data set; arguments as in `user_inputs`."""
+        users = user_inputs(ranker, features, histories, schema)
+        return cls(ranker, users, features.items.tensors)
 
     def pairs(self, users: Rows, items: Rows) -> npt.NDArray[np.float32]:
         """Return (n,) logits of user row i with item row i."""

@@ -236,7 +236,7 @@ COLLABORATIVE: Mapping[str, Callable[..., Factors]] = {
     "ials": ials_factors,
     "lightgcn": graph_factors,
 }
-"""What learns factors, by the name that a field gives."""
+"""What learns factors, by the name that a configuration gives."""
 
 
 def collaborative_vectors(likes: csr_array, config: TrainConfig) -> FloatArray:

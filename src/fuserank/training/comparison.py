@@ -14,33 +14,35 @@ import numpy.typing as npt
 from fuserank.bundle.atomic import write_directory
 from fuserank.training import metrics
 from fuserank.training.baselines import judge_baselines
+from fuserank.training.catalogue_scores import user_inputs
 from fuserank.training.evaluate import Epoch, Judged, judge
-from fuserank.training.fit import fit
+from fuserank.training.histories import Histories
+from fuserank.training.ranker import fusion_weights
 from fuserank.training.report_page import Compared, Page, render_page
 from fuserank.training.significance import MeanStd, compare, mean_and_std
-from fuserank.training.splits import divide
-from fuserank.training.stacking import fit_head
+from fuserank.training.splits import Parts, divide
+from fuserank.training.train import Prepared, Trained, train_parts
 from fuserank.training.train_config import TrainConfig
 
 if TYPE_CHECKING:
     from fuserank.training.ranking import JudgedUsers, Ranking
-    from fuserank.training.train import Prepared
 
 __all__ = ["Comparison", "Evaluation", "evaluate_seeds"]
 
 Values = npt.NDArray[np.float64]
 
-_CUTS = (
-    "recall",
-    "ndcg",
-    "precision",
-    "map",
-    "mrr",
-    "hit_rate",
-    "coverage",
-    "novelty",
-    "diversity",
-)
+_CUTS = {
+    "recall": "Recall",
+    "ndcg": "NDCG",
+    "precision": "Precision",
+    "map": "MAP",
+    "mrr": "MRR",
+    "hit_rate": "HitRate",
+    "coverage": "coverage",
+    "novelty": "novelty",
+    "diversity": "diversity",
+}
+"""Figures of lists, and what they are called."""
 _PAIRS = ("roc_auc", "pr_auc", "log_loss", "accuracy", "f1", "macro_f1", "brier")
 _SHOWN = ("Recall@10", "NDCG@10", "MAP@10", "Precision@10", "MRR@10", "HitRate@10", "coverage@10")
 
@@ -117,13 +119,12 @@ def evaluate_seeds(
     seconds, weights = [], {}
     for done, run in enumerate(configs, start=1):
         parts = divide(prepared.dataset, run)
-        schema, features, _ = prepared.extended(parts, run)
-        fitted = fit(features, schema, run, train=parts.train, validation=parts.validation)
-        fit_head(fitted.ranker, features, schema, parts, run)
-        judged.append(judge(fitted.ranker, features, schema, parts, fitted.epochs))
+        trained = train_parts(prepared, parts, run)
+        fitted, features = trained.fitted, trained.features
+        judged.append(judge(fitted.ranker, features, trained.schema, parts, fitted.epochs))
         seconds.append(fitted.seconds)
         if done == 1:
-            weights = _fusion_weights(fitted.ranker, features, schema, parts)
+            weights = _fusion_weights(trained, parts)
         if baselines:
             n_users, n_items = len(features.users), len(features.items)
             for name, found in judge_baselines(parts, n_users, n_items).items():
@@ -167,27 +168,18 @@ def _runs(config: TrainConfig, seeds: int) -> list[TrainConfig]:
     return [replace(config, seed=config.seed + run) for run in range(seeds)]
 
 
-def _fusion_weights(
-    ranker: Any, features: Any, schema: Any, parts: Any
-) -> dict[str, dict[str, float]]:
-    from fuserank.training.catalogue_scores import user_inputs
-    from fuserank.training.histories import Histories
-    from fuserank.training.ranker import fusion_weights
-
+def _fusion_weights(trained: Trained, parts: Parts) -> dict[str, dict[str, float]]:
+    ranker, features = trained.fitted.ranker, trained.features
     likes = Histories.of_positives(parts.train, n_users=len(features.users))
-    return fusion_weights(
-        ranker,
-        user_inputs(ranker, features, likes, schema),
-        features.items.tensors,
-    )
+    users = user_inputs(ranker, features, likes, trained.schema)
+    return fusion_weights(ranker, users, features.items.tensors)
 
 
 def _ranking_figures(ranking: Ranking) -> dict[str, float]:
-    names = {"ndcg": "NDCG", "map": "MAP", "mrr": "MRR", "hit_rate": "HitRate"}
     return {
-        f"{names.get(name, name.capitalize() if name in _CUTS[:3] else name)}@{cut.k}": value
+        f"{shown}@{cut.k}": value
         for cut in ranking.cuts
-        for name in _CUTS
+        for name, shown in _CUTS.items()
         if (value := getattr(cut, name)) is not None
     }
 

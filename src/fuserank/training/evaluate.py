@@ -13,7 +13,7 @@ from fuserank.errors import DataError
 from fuserank.schema import Kind, Side
 from fuserank.training import metrics
 from fuserank.training.histories import Histories
-from fuserank.training.ranking import JudgedUsers, Ranking, judge_ranking, judge_users
+from fuserank.training.ranking import JudgedUsers, Ranking, judge_users
 
 if TYPE_CHECKING:
     from fuserank.schema import Schema
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fuserank.training.ranker import Ranker
     from fuserank.training.splits import Parts
 
-__all__ = ["Classification", "Epoch", "Judged", "Report", "evaluate", "judge"]
+__all__ = ["Classification", "Epoch", "Judged", "Report", "judge"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,17 +129,6 @@ class Judged:
     logits: npt.NDArray[np.float32]
 
 
-def evaluate(
-    ranker: Ranker,
-    features: Features,
-    schema: Schema,
-    parts: Parts,
-    epochs: tuple[Epoch, ...] = (),
-) -> Report:
-    """Return the report alone of `judge`."""
-    return judge(ranker, features, schema, parts, epochs).report
-
-
 def judge(
     ranker: Ranker,
     features: Features,
@@ -160,21 +149,18 @@ def judge(
         DataError: no test interaction is positive.
     """
     # Keras takes seconds to import, which who only reads a report should not wait for.
-    from fuserank.training.catalogue_scores import CatalogueScores, user_inputs
+    from fuserank.training.baselines import popularity
+    from fuserank.training.catalogue_scores import CatalogueScores
+    from fuserank.training.collaborative import likes_of
 
     likes = Histories.of_positives(parts.train, n_users=len(features.users))
-    scores = CatalogueScores(
-        ranker,
-        user_inputs(ranker, features, likes, schema),
-        features.items.tensors,
-    )
+    scores = CatalogueScores.of_known(ranker, features, likes, schema)
     validation = scores.pairs(parts.validation.user, parts.validation.item)
     threshold = metrics.best_threshold(parts.validation.positive, metrics.sigmoid(validation))
     logits = scores.pairs(parts.test.user, parts.test.item)
     seen = parts.train.joined(parts.validation)
-    liked = parts.train.item[parts.train.positive]
-    popularity = np.bincount(liked, minlength=len(features.items)).astype(np.float64)
     n_items = len(features.items)
+    popular = popularity(likes_of(parts.train, len(features.users), n_items))
     users = judge_users(
         scores.matrix,
         seen=seen,
@@ -187,15 +173,15 @@ def judge(
         threshold=threshold,
         classification=_classify(parts.test.positive, logits, threshold),
         ranking=users.ranking,
-        popularity=judge_ranking(
-            lambda users: np.tile(popularity, (len(users), 1)),
+        popularity=judge_users(
+            lambda users: popular[users],
             seen=seen,
             held_out=parts.test,
             n_items=n_items,
-        ),
-        cold_items=judge_ranking(
+        ).ranking,
+        cold_items=judge_users(
             scores.matrix, seen=seen, held_out=parts.test, n_items=n_items, candidates=cold
-        )
+        ).ranking
         if (cold[parts.test.item] & parts.test.positive).any()
         else None,
         epochs=epochs,

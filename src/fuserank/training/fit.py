@@ -21,7 +21,7 @@ from fuserank.training.evaluate import Epoch
 from fuserank.training.learner import Learner
 from fuserank.training.metrics import roc_auc
 from fuserank.training.ranker import Ranker, build_ranker
-from fuserank.training.ranking import judge_ranking
+from fuserank.training.ranking import judge_users
 from fuserank.training.sampling import Sampler
 from fuserank.training.whitening import text_whitening
 
@@ -129,13 +129,13 @@ def fit(
         if not writes:
             return 0.0, 0.0, 0.0
         scores = CatalogueScores(ranker, known_users, features.items.tensors)
-        judged = judge_ranking(
+        judged = judge_users(
             scores.matrix,
             seen=seen,
             held_out=validation,
             n_items=len(features.items),
             candidates=_candidates(train, config, len(features.items)),
-        )
+        ).ranking
         auc = roc_auc(validation.positive, scores.pairs(validation.user, validation.item))
         return judged.recall, judged.ndcg, 0.5 if np.isnan(auc) else auc
 

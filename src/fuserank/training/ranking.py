@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from fuserank.errors import DataError
-from fuserank.training import metrics
+from fuserank.training import list_metrics
+from fuserank.training.metrics import Bools, Doubles, Floats
 
 if TYPE_CHECKING:
     from fuserank.training.dataset import Interactions
 
-__all__ = ["Cut", "JudgedUsers", "Ranking", "judge_ranking", "judge_users"]
+__all__ = ["Cut", "JudgedUsers", "Ranking", "judge_users"]
 
 Rows = npt.NDArray[np.integer]
 Scores = Callable[[Rows], npt.NDArray[np.floating[Any]]]
@@ -24,12 +25,12 @@ _USERS = 256
 """Users ranked at once."""
 
 _BY_USER = {
-    "recall": metrics.recall_at_k,
-    "precision": metrics.precision_at_k,
-    "ndcg": metrics.ndcg,
-    "map": metrics.average_precision_at_k,
-    "hit_rate": metrics.hit_at_k,
-    "mrr": metrics.reciprocal_rank,
+    "recall": list_metrics.recall_at_k,
+    "precision": list_metrics.precision_at_k,
+    "ndcg": list_metrics.ndcg,
+    "map": list_metrics.average_precision_at_k,
+    "hit_rate": list_metrics.hit_at_k,
+    "mrr": list_metrics.reciprocal_rank,
 }
 
 
@@ -116,37 +117,8 @@ class JudgedUsers:
 
     ranking: Ranking
     users: Rows
-    recall: metrics.Doubles
-    ndcg: metrics.Doubles
-
-
-def judge_ranking(
-    scores: Scores,
-    *,
-    seen: Interactions,
-    held_out: Interactions,
-    n_items: int,
-    k: int = 10,
-    ks: Sequence[int] = (5, 10, 20),
-    candidates: metrics.Bools | None = None,
-    users: Rows | None = None,
-    item_vectors: metrics.Floats | None = None,
-) -> Ranking:
-    """Rank all items that a user has not seen and compare with the held-out positives.
-
-    Arguments and errors as in `judge_users`, which returns the figures of each user as well.
-    """
-    return judge_users(
-        scores,
-        seen=seen,
-        held_out=held_out,
-        n_items=n_items,
-        k=k,
-        ks=ks,
-        candidates=candidates,
-        users=users,
-        item_vectors=item_vectors,
-    ).ranking
+    recall: Doubles
+    ndcg: Doubles
 
 
 def judge_users(
@@ -157,9 +129,9 @@ def judge_users(
     n_items: int,
     k: int = 10,
     ks: Sequence[int] = (5, 10, 20),
-    candidates: metrics.Bools | None = None,
+    candidates: Bools | None = None,
     users: Rows | None = None,
-    item_vectors: metrics.Floats | None = None,
+    item_vectors: Floats | None = None,
 ) -> JudgedUsers:
     """Rank all items that each user has not seen and compare with the held-out positives.
 
@@ -189,20 +161,20 @@ def judge_users(
     met = np.bincount(seen.item, minlength=n_items)
     share = np.maximum(met, 1) / max(len(np.unique(seen.user)), 1)
 
-    tops: list[metrics.Items] = []
-    found: dict[tuple[int, str], list[metrics.Doubles]] = {}
+    tops: list[list_metrics.Items] = []
+    found: dict[tuple[int, str], list[Doubles]] = {}
     for first in range(0, len(judged), _USERS):
         some = judged[first : first + _USERS]
         relevant = _mask(some, liked, n_items)
         eligible = ranked & ~_mask(some, seen, n_items)
-        longest = metrics.top_items(scores(some), eligible, lengths[-1])
+        longest = list_metrics.top_items(scores(some), eligible, lengths[-1])
         tops.append(longest)
         for length in lengths:
             top = longest[:, :length]
             figures = {name: metric(top, relevant) for name, metric in _BY_USER.items()}
-            figures["novelty"] = metrics.novelty(top, share)
+            figures["novelty"] = list_metrics.novelty(top, share)
             if item_vectors is not None:
-                figures["diversity"] = metrics.diversity(top, item_vectors)
+                figures["diversity"] = list_metrics.diversity(top, item_vectors)
             for name, values in figures.items():
                 found.setdefault((length, name), []).append(values)
     by_user = {key: np.concatenate(values) for key, values in found.items()}
@@ -215,7 +187,7 @@ def judge_users(
                 Cut(
                     k=length,
                     **{name: float(by_user[length, name].mean()) for name in _BY_USER},
-                    coverage=metrics.coverage(top[:, :length], int(ranked.sum())),
+                    coverage=list_metrics.coverage(top[:, :length], int(ranked.sum())),
                     novelty=_mean(by_user[length, "novelty"]),
                     diversity=_mean(by_user.get((length, "diversity"), np.empty(0))),
                 )
@@ -228,9 +200,7 @@ def judge_users(
     )
 
 
-def _to_be_found(
-    held_out: Interactions, candidates: metrics.Bools, users: Rows | None
-) -> Interactions:
+def _to_be_found(held_out: Interactions, candidates: Bools, users: Rows | None) -> Interactions:
     """Return the held-out positives of these items and users."""
     liked = held_out.select(held_out.positive)
     if not len(liked):
@@ -251,7 +221,7 @@ def _to_be_found(
     return liked.select(wanted)
 
 
-def _mean(values: metrics.Doubles) -> float | None:
+def _mean(values: Doubles) -> float | None:
     """Return the mean of what is known, None where nothing is."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else None

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fuserank.training import metrics
-from fuserank.training.catalogue_scores import CatalogueScores, user_inputs
+from fuserank.training.catalogue_scores import CatalogueScores
 from fuserank.training.histories import Histories
-from fuserank.training.ranking import judge_ranking
+from fuserank.training.ranking import judge_users
 
 if TYPE_CHECKING:
     from fuserank.schema import Schema
@@ -45,18 +45,16 @@ def fit_head(
         parts: the interactions; histories hold what was liked in training.
         config: what is blended, and whether probabilities are calibrated.
     """
+    head, validation = ranker.interaction, parts.validation
+    calibrates = config.calibrate and 0 < validation.positive.mean() < 1
+    if not (config.blends or calibrates):
+        return
     likes = Histories.of_positives(parts.train, n_users=len(features.users))
-    users = user_inputs(ranker, features, likes, schema)
-    head = ranker.interaction
-
-    def scores() -> CatalogueScores:
-        return CatalogueScores(ranker, users, features.items.tensors)
-
+    scores = CatalogueScores.of_known(ranker, features, likes, schema)
     if config.blends:
-        head.weight.assign(_best_weight(ranker, scores(), parts, len(features.items)))
-    validation = parts.validation
-    if config.calibrate and 0 < validation.positive.mean() < 1:
-        logits = scores().pairs(validation.user, validation.item)
+        head.weight.assign(_best_weight(ranker, scores, parts, len(features.items)))
+    if calibrates:
+        logits = scores.pairs(validation.user, validation.item)
         slope, intercept = fit_sigmoid(logits, validation.positive)
         if slope > 0:  # else likes score below dislikes, and the order is worth more
             head.slope.assign(slope)
@@ -81,7 +79,7 @@ def _best_weight(ranker: Ranker, scores: CatalogueScores, parts: Parts, n_items:
             rows = np.searchsorted(chosen, some)
             return model[rows] + np.float32(weight) * collaborative[rows]
 
-        found = judge_ranking(blended, seen=parts.train, held_out=held_out, n_items=n_items)
+        found = judge_users(blended, seen=parts.train, held_out=held_out, n_items=n_items).ranking
         return found.ndcg
 
     return max((weight * unit for weight in _WEIGHTS), key=ndcg)

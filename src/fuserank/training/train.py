@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from fuserank.training.artifact import TrainedRun
 from fuserank.training.collaborative import collaborative_vectors, likes_of, with_vectors
-from fuserank.training.evaluate import Epoch, evaluate
+from fuserank.training.evaluate import Epoch, judge
 from fuserank.training.features import build_features, fit_schema
-from fuserank.training.fit import fit
+from fuserank.training.fit import Fitted, fit
 from fuserank.training.splits import divide
 from fuserank.training.stacking import fit_head
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fuserank.training.splits import Parts
     from fuserank.training.train_config import TrainConfig
 
-__all__ = ["Prepared", "prepare", "train", "train_prepared"]
+__all__ = ["Prepared", "Trained", "prepare", "train", "train_parts", "train_prepared"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +87,60 @@ def prepare(
     return Prepared(dataset=dataset, schema=schema, features=features, encoder_space=encoder.space)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A ranker whose head is fitted, and what it reads.
+
+    Attributes:
+        fitted: the ranker and how training went.
+        schema: the fields that it reads.
+        features: the tensors of both tables, with collaborative vectors where it reads those.
+        vectors: (n_items, width) float32, these vectors; None where it reads none.
+    """
+
+    fitted: Fitted
+    schema: Schema
+    features: Features
+    vectors: npt.NDArray[np.float32] | None
+
+
+def train_parts(
+    prepared: Prepared,
+    parts: Parts,
+    config: TrainConfig,
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+    on_epoch: Callable[[int, Epoch], bool] | None = None,
+    checkpoint: Path | None = None,
+    tensorboard: Path | None = None,
+) -> Trained:
+    """Train on the training part and fit the head on the validation part; nothing is judged.
+
+    Args:
+        prepared: the data.
+        parts: its interactions.
+        config: model and options.
+        on_progress: called with (steps done, steps at most).
+        on_epoch: as for `fit`.
+        checkpoint: as for `fit`.
+        tensorboard: as for `fit`.
+    """
+    schema, features, vectors = prepared.extended(parts, config)
+    fitted = fit(
+        features,
+        schema,
+        config,
+        train=parts.train,
+        validation=parts.validation,
+        on_progress=on_progress,
+        on_epoch=on_epoch,
+        checkpoint=checkpoint,
+        tensorboard=tensorboard,
+    )
+    fit_head(fitted.ranker, features, schema, parts, config)
+    return Trained(fitted=fitted, schema=schema, features=features, vectors=vectors)
+
+
 def train(
     dataset: Dataset,
     encoder: TextEncoder,
@@ -108,43 +162,31 @@ def train_prepared(
     config: TrainConfig,
     *,
     on_progress: Callable[[int, int], None] | None = None,
-    on_epoch: Callable[[int, Epoch], bool] | None = None,
     checkpoint: Path | None = None,
     tensorboard: Path | None = None,
 ) -> TrainedRun:
-    """Split, train, fit the head and judge.
-
-    Args:
-        prepared: the data.
-        config: model and options.
-        on_progress: called with (steps done, steps at most).
-        on_epoch: as for `fit`.
-        checkpoint: as for `fit`.
-        tensorboard: as for `fit`.
+    """Split, train and judge; arguments as in `train_parts`.
 
     Raises:
         DataError: the split leaves a part empty.
     """
     parts = divide(prepared.dataset, config)
-    schema, features, vectors = prepared.extended(parts, config)
-    fitted = fit(
-        features,
-        schema,
+    trained = train_parts(
+        prepared,
+        parts,
         config,
-        train=parts.train,
-        validation=parts.validation,
         on_progress=on_progress,
-        on_epoch=on_epoch,
         checkpoint=checkpoint,
         tensorboard=tensorboard,
     )
-    fit_head(fitted.ranker, features, schema, parts, config)
+    fitted = trained.fitted
+    judged = judge(fitted.ranker, trained.features, trained.schema, parts, fitted.epochs)
     return TrainedRun(
         ranker=fitted.ranker,
-        schema=schema,
+        schema=trained.schema,
         config=config,
-        report=evaluate(fitted.ranker, features, schema, parts, fitted.epochs),
-        vectors=vectors,
+        report=judged.report,
+        vectors=trained.vectors,
         dataset_fingerprint=prepared.dataset.fingerprint,
         encoder_space=prepared.encoder_space,
     )

@@ -24,14 +24,12 @@ from optuna.trial import TrialState
 
 from fuserank.bundle.atomic import write_file
 from fuserank.errors import ConfigError, DataError, FuserankError
-from fuserank.training.catalogue_scores import CatalogueScores, user_inputs
+from fuserank.training.catalogue_scores import CatalogueScores
 from fuserank.training.experiment import Choice, Experiment, Range, Value
-from fuserank.training.fit import fit
 from fuserank.training.histories import Histories
-from fuserank.training.ranking import judge_ranking
+from fuserank.training.ranking import judge_users
 from fuserank.training.splits import divide
-from fuserank.training.stacking import fit_head
-from fuserank.training.train import prepare
+from fuserank.training.train import prepare, train_parts
 
 if TYPE_CHECKING:
     from fuserank.engine.encoder import TextEncoder
@@ -148,27 +146,18 @@ def tune(
     parts = divide(prepared.dataset, experiment.train)
 
     def run(config: TrainConfig, on_epoch: OnEpoch) -> float:
-        schema, features, _ = prepared.extended(parts, config)
-        fitted = fit(
-            features,
-            schema,
-            config,
-            train=parts.train,
-            validation=parts.validation,
-            on_epoch=on_epoch,
-        )
+        trained = train_parts(prepared, parts, config, on_epoch=on_epoch)
+        fitted, features = trained.fitted, trained.features
         if not config.blends:
             return fitted.epochs[fitted.best_epoch].ndcg
-        fit_head(fitted.ranker, features, schema, parts, config)
         likes = Histories.of_positives(parts.train, n_users=len(features.users))
-        users = user_inputs(fitted.ranker, features, likes, schema)
-        scores = CatalogueScores(fitted.ranker, users, features.items.tensors)
-        return judge_ranking(
+        scores = CatalogueScores.of_known(fitted.ranker, features, likes, trained.schema)
+        return judge_users(
             scores.matrix,
             seen=parts.train,
             held_out=parts.validation,
             n_items=len(features.items),
-        ).ndcg
+        ).ranking.ndcg
 
     while len(study.trials) < trials:
         study.try_next(run)
