@@ -80,8 +80,8 @@ def main(encoder: str) -> None:
     import tensorflow  # noqa: F401
 
     from fuserank.engine.encoder import TextEncoder
-    from fuserank.training.dataset import load_dataset
-    from fuserank.training.splits import SplitConfig
+    from fuserank.training.data.dataset import load_dataset
+    from fuserank.training.data.splits import SplitConfig
     from fuserank.training.train import train
     from fuserank.training.train_config import TrainConfig
 

@@ -18,7 +18,7 @@ from fuserank.bundle.atomic import write_file
 if TYPE_CHECKING:
     from fuserank.engine.results import Recommendation
     from fuserank.server.client import Client
-    from fuserank.training.evaluate import Report
+    from fuserank.training.evaluation.evaluate import Report
 
 __all__ = ["demo"]
 
@@ -39,7 +39,7 @@ def demo(*, cache: Path | None = None) -> None:
     """
     from fuserank.server.client import Client
     from fuserank.server.process import serve_in_background
-    from fuserank.training.movielens import (
+    from fuserank.training.data.movielens import (
         MOVIELENS_LICENCE,
         default_cache,
         fetch_movielens_100k,
@@ -82,7 +82,7 @@ def _encoder(work: Path) -> Path:
 
 
 def _train(model: str, dataset: Path, encoder: Path, work: Path) -> "Report":
-    from fuserank.training.evaluate import Report
+    from fuserank.training.evaluation.evaluate import Report
 
     out = work / f"run-{model}"
 
@@ -90,7 +90,7 @@ def _train(model: str, dataset: Path, encoder: Path, work: Path) -> "Report":
         with console.quiet():
             import tensorflow  # noqa: F401  (prints to stderr while it is imported)
         from fuserank.engine.encoder import TextEncoder
-        from fuserank.training.dataset import load_dataset
+        from fuserank.training.data.dataset import load_dataset
         from fuserank.training.train import train
         from fuserank.training.train_config import TrainConfig
 
@@ -112,7 +112,7 @@ def _bundle(dataset: Path, encoder: Path, work: Path) -> Path:
             import tensorflow  # noqa: F401  (prints to stderr while it is imported)
         from fuserank.export.pipeline import export_bundle
         from fuserank.training.artifact import TrainedRun
-        from fuserank.training.dataset import load_dataset
+        from fuserank.training.data.dataset import load_dataset
 
         data = load_dataset(dataset)
         with console.progress("exporting the bundle", len(data.items)) as advance:

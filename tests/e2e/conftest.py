@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fuserank.training.movielens import default_cache
+from fuserank.training.data.movielens import default_cache
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fuserank.training.evaluate import Report
+from fuserank.training.evaluation.evaluate import Report
 
 pytestmark = pytest.mark.e2e
 

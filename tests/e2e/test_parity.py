@@ -19,8 +19,8 @@ from fuserank.export.pipeline import export_bundle
 from fuserank.export.verify import pair_scores
 from fuserank.schema import Side
 from fuserank.training.artifact import TrainedRun
-from fuserank.training.dataset import load_dataset
-from fuserank.training.features import build_features
+from fuserank.training.data.dataset import load_dataset
+from fuserank.training.data.features import build_features
 
 pytestmark = pytest.mark.e2e
 

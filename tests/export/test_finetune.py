@@ -9,7 +9,7 @@ from fuserank.export.encoder import EncoderExportConfig, export_encoder
 from fuserank.export.finetune import FinetuneConfig, finetune
 from fuserank.export.pretrained import load_pretrained
 from fuserank.schema import Field, Kind, Side
-from fuserank.training.dataset import Dataset, Interactions, Table
+from fuserank.training.data.dataset import Dataset, Interactions, Table
 
 N_USERS = 30
 

@@ -9,8 +9,8 @@ import pytest
 
 from fuserank.engine.results import Embeddings
 from fuserank.schema import Field, Kind, Schema, Side
-from fuserank.training.dataset import Dataset, Interactions, Table
-from fuserank.training.features import Features, build_features, fit_schema
+from fuserank.training.data.dataset import Dataset, Interactions, Table
+from fuserank.training.data.features import Features, build_features, fit_schema
 from fuserank.training.train_config import TrainConfig
 
 N_USERS, N_ITEMS, LIKES = 24, 30, 8

@@ -6,9 +6,9 @@ import pytest
 
 pytest.importorskip("keras")
 
-from fuserank.training.baselines import BASELINES
 from fuserank.training.comparison import Evaluation, evaluate_seeds
-from fuserank.training.splits import SplitConfig
+from fuserank.training.data.splits import SplitConfig
+from fuserank.training.evaluation.baselines import BASELINES
 from fuserank.training.train import prepare, train_prepared
 
 # Keras hands TensorFlow's variables to numpy the old way.

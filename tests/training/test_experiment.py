@@ -8,7 +8,8 @@ import fuserank.training.cli
 from fuserank.cli import app
 from fuserank.errors import ConfigError
 from fuserank.training.artifact import TrainedRun
-from fuserank.training.dataset_config import read_config
+from fuserank.training.data.dataset_config import read_config
+from fuserank.training.data.splits import SplitConfig
 from fuserank.training.experiment import (
     RECIPES,
     Choice,
@@ -19,7 +20,6 @@ from fuserank.training.experiment import (
     read_experiment,
     recipe,
 )
-from fuserank.training.splits import SplitConfig
 from fuserank.training.train import train
 from fuserank.training.train_config import TrainConfig
 

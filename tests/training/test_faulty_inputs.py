@@ -14,10 +14,10 @@ import pytest
 
 from fuserank.errors import ConfigError, DataError, FuserankError, SchemaError
 from fuserank.schema import Schema, Side
-from fuserank.training.cleaning import CleaningReport, repaired_values
-from fuserank.training.dataset import Dataset, load_dataset
-from fuserank.training.features import fit_schema
-from fuserank.training.splits import SplitConfig, split
+from fuserank.training.data.cleaning import CleaningReport, repaired_values
+from fuserank.training.data.dataset import Dataset, load_dataset
+from fuserank.training.data.features import fit_schema
+from fuserank.training.data.splits import SplitConfig, split
 
 CONFIG = """\
 name = "films"

@@ -14,9 +14,9 @@ from fuserank.export.pipeline import _items, _users  # noqa: E402
 from fuserank.export.sides import sides_by_name  # noqa: E402
 from fuserank.export.verify import verify_factorised  # noqa: E402
 from fuserank.schema import Side, pack_history  # noqa: E402
-from fuserank.training.fusion import FUSIONS  # noqa: E402
-from fuserank.training.interaction import INTERACTIONS  # noqa: E402
-from fuserank.training.ranker import build_ranker  # noqa: E402
+from fuserank.training.model.fusion import FUSIONS  # noqa: E402
+from fuserank.training.model.interaction import INTERACTIONS  # noqa: E402
+from fuserank.training.model.ranker import build_ranker  # noqa: E402
 from fuserank.training.train import train  # noqa: E402
 
 # Keras hands TensorFlow's variables to numpy the old way.

@@ -8,12 +8,12 @@ import pytest
 from fuserank.cli import main
 from fuserank.errors import ConfigError, DataError
 from fuserank.training import tune as tuning
-from fuserank.training.catalogue_scores import CatalogueScores, user_inputs
-from fuserank.training.evaluate import Epoch
+from fuserank.training.data.histories import Histories
+from fuserank.training.data.splits import divide
+from fuserank.training.evaluation.evaluate import Epoch
+from fuserank.training.evaluation.ranking import judge_users
 from fuserank.training.experiment import Choice, EvaluateConfig, Experiment, Range, read_experiment
-from fuserank.training.histories import Histories
-from fuserank.training.ranking import judge_users
-from fuserank.training.splits import divide
+from fuserank.training.model.catalogue_scores import CatalogueScores, user_inputs
 from fuserank.training.train import prepare, train_prepared
 from fuserank.training.tune import BEST, DEFAULT_SPACE, TRIALS, tune
 
@@ -237,7 +237,7 @@ def test_optuna_prints_nothing(run, capfd):
 @pytest.fixture
 def command(monkeypatch, dataset, encoder, tmp_path):
     """Return a function that runs 'fuserank tune' on the tiny data set."""
-    monkeypatch.setattr("fuserank.training.dataset.load_dataset", lambda path: dataset)
+    monkeypatch.setattr("fuserank.training.data.dataset.load_dataset", lambda path: dataset)
     monkeypatch.setattr("fuserank.engine.encoder.TextEncoder.load", lambda path: encoder)
     experiment = tmp_path / "experiment.toml"
     experiment.write_text("[train]\nepochs = 3\nhidden = 8\n[tune]\ndim = [4, 8]\n")

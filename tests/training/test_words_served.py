@@ -13,7 +13,7 @@ from fuserank.export.assemble import Ranker, assemble  # noqa: E402
 from fuserank.export.interaction import export_interaction  # noqa: E402
 from fuserank.export.pipeline import _items, _users  # noqa: E402
 from fuserank.schema import Field, Kind, Side  # noqa: E402
-from fuserank.training.features import build_features  # noqa: E402
+from fuserank.training.data.features import build_features  # noqa: E402
 from fuserank.training.train import train  # noqa: E402
 
 # Keras hands TensorFlow's variables to numpy the old way.

@@ -24,11 +24,11 @@ import pyarrow.parquet as pq
 from fuserank import console
 from fuserank.bench.report import Machine, Stored, installed_versions, this_machine
 from fuserank.schema import Field, Kind, Schema, Side
-from fuserank.training.dataset_config import InteractionsConfig
-from fuserank.training.features import Features, SideFeatures
-from fuserank.training.fit import fit
-from fuserank.training.interaction_store import divide_stored, store_interactions
-from fuserank.training.splits import Parts
+from fuserank.training.batches.interaction_store import divide_stored, store_interactions
+from fuserank.training.data.dataset_config import InteractionsConfig
+from fuserank.training.data.features import Features, SideFeatures
+from fuserank.training.data.splits import Parts
+from fuserank.training.fitting.fit import fit
 from fuserank.training.train_config import TrainConfig
 
 __all__ = ["TrainingReport", "measure_training"]

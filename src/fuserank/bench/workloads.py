@@ -96,8 +96,8 @@ def dataset_item_inputs(bundle: Bundle, dataset: Path) -> dict[str, Array]:
     Raises:
         DataError: the data set's items are not those of the bundle.
     """
-    from fuserank.training.dataset import load_dataset
-    from fuserank.training.features import build_features
+    from fuserank.training.data.dataset import load_dataset
+    from fuserank.training.data.features import build_features
 
     encoder = TextEncoder.load(bundle.file(layout.ENCODER))
     items = build_features(load_dataset(dataset), bundle.schema, encoder).items

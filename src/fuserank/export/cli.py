@@ -68,7 +68,7 @@ def bundle(run: Path, dataset: Path, encoder: Path, out: Path, *, json: Json = F
     from fuserank.bundle import Bundle
     from fuserank.export.pipeline import export_bundle
     from fuserank.training.artifact import TrainedRun
-    from fuserank.training.dataset import load_dataset
+    from fuserank.training.data.dataset import load_dataset
 
     data = load_dataset(dataset)
     with console.progress("precomputing items", len(data.items)) as advance:

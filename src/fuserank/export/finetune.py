@@ -27,13 +27,13 @@ import numpy.typing as npt
 from fuserank.bundle.atomic import write_directory
 from fuserank.errors import ConfigError, DataError
 from fuserank.schema import FittedField, Kind, Schema, Side
-from fuserank.training.features import fit_schema
-from fuserank.training.histories import Histories
-from fuserank.training.splits import SplitConfig, split
+from fuserank.training.data.features import fit_schema
+from fuserank.training.data.histories import Histories
+from fuserank.training.data.splits import SplitConfig, split
 
 if TYPE_CHECKING:
     from fuserank.export.pretrained import PretrainedEncoder
-    from fuserank.training.dataset import Dataset
+    from fuserank.training.data.dataset import Dataset
 
 __all__ = ["FinetuneConfig", "FinetuneReport", "finetune"]
 

@@ -15,9 +15,9 @@ from fuserank.export.assemble import Assembled, ItemTable, Ranker, UserTable, as
 from fuserank.export.interaction import export_interaction
 from fuserank.schema import Kind, Side
 from fuserank.training.artifact import TrainedRun
-from fuserank.training.collaborative import with_vectors
-from fuserank.training.dataset import Dataset, Interactions
-from fuserank.training.features import Features, build_features
+from fuserank.training.data.dataset import Dataset, Interactions
+from fuserank.training.data.features import Features, build_features
+from fuserank.training.model.collaborative import with_vectors
 
 __all__ = ["export_bundle"]
 

@@ -15,9 +15,9 @@ import numpy.typing as npt
 from fuserank.bundle.atomic import write_directory
 from fuserank.errors import ConfigError, DataError, FuserankError
 from fuserank.schema import Schema, Side
-from fuserank.training.collaborative import COLLABORATIVE_FIELD
-from fuserank.training.evaluate import Report
-from fuserank.training.ranker import Ranker
+from fuserank.training.evaluation.evaluate import Report
+from fuserank.training.model.collaborative import COLLABORATIVE_FIELD
+from fuserank.training.model.ranker import Ranker
 from fuserank.training.train_config import TrainConfig
 
 __all__ = ["TrainedRun"]

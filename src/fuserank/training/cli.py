@@ -10,9 +10,9 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from fuserank import console
-from fuserank.training.evaluate import Report
+from fuserank.training.data.movielens import MOVIELENS_LICENCE, default_cache, fetch_movielens_100k
+from fuserank.training.evaluation.evaluate import Report
 from fuserank.training.experiment import Experiment, find_experiment
-from fuserank.training.movielens import MOVIELENS_LICENCE, default_cache, fetch_movielens_100k
 from fuserank.training.train_config import TrainConfig
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def train(
     """
     _import_tensorflow()
     from fuserank.engine.encoder import TextEncoder
-    from fuserank.training.dataset import load_dataset
+    from fuserank.training.data.dataset import load_dataset
     from fuserank.training.train import train as train_ranker
 
     loaded = load_dataset(dataset)
@@ -107,9 +107,9 @@ def baselines(
         config: Of the options, those of the split and the seed count.
         json: Print JSON.
     """
-    from fuserank.training.baselines import judge_baselines
-    from fuserank.training.dataset import load_dataset
-    from fuserank.training.splits import divide
+    from fuserank.training.data.dataset import load_dataset
+    from fuserank.training.data.splits import divide
+    from fuserank.training.evaluation.baselines import judge_baselines
 
     loaded = load_dataset(dataset)
     parts = divide(loaded, config)
@@ -162,7 +162,7 @@ def tune(
     """
     _import_tensorflow()
     from fuserank.engine.encoder import TextEncoder
-    from fuserank.training.dataset import load_dataset
+    from fuserank.training.data.dataset import load_dataset
     from fuserank.training.tune import BEST
     from fuserank.training.tune import tune as tune_ranker
 
@@ -210,7 +210,7 @@ def evaluate(
     _import_tensorflow()
     from fuserank.engine.encoder import TextEncoder
     from fuserank.training.comparison import evaluate_seeds
-    from fuserank.training.dataset import load_dataset
+    from fuserank.training.data.dataset import load_dataset
     from fuserank.training.train import prepare
 
     plan = (Experiment() if experiment is None else find_experiment(experiment)).evaluate

@@ -12,20 +12,20 @@ import numpy as np
 import numpy.typing as npt
 
 from fuserank.bundle.atomic import write_directory
-from fuserank.training import metrics
-from fuserank.training.baselines import judge_baselines
-from fuserank.training.catalogue_scores import user_inputs
-from fuserank.training.evaluate import Epoch, Judged, judge
-from fuserank.training.histories import Histories
-from fuserank.training.ranker import fusion_weights
-from fuserank.training.report_page import Compared, Page, render_page
-from fuserank.training.significance import MeanStd, compare, mean_and_std
-from fuserank.training.splits import Parts, divide
+from fuserank.training.data.histories import Histories
+from fuserank.training.data.splits import Parts, divide
+from fuserank.training.evaluation import metrics
+from fuserank.training.evaluation.baselines import judge_baselines
+from fuserank.training.evaluation.evaluate import Epoch, Judged, judge
+from fuserank.training.evaluation.report_page import Compared, Page, render_page
+from fuserank.training.evaluation.significance import MeanStd, compare, mean_and_std
+from fuserank.training.model.catalogue_scores import user_inputs
+from fuserank.training.model.ranker import fusion_weights
 from fuserank.training.train import Prepared, Trained, train_parts
 from fuserank.training.train_config import TrainConfig
 
 if TYPE_CHECKING:
-    from fuserank.training.ranking import JudgedUsers, Ranking
+    from fuserank.training.evaluation.ranking import JudgedUsers, Ranking
 
 __all__ = ["Comparison", "Evaluation", "evaluate_seeds"]
 

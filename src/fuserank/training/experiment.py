@@ -13,8 +13,8 @@ from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_h
 import msgspec
 
 from fuserank.errors import ConfigError
-from fuserank.training.table_file import suggestion
-from fuserank.training.toml_file import read_toml
+from fuserank.training.data.table_file import suggestion
+from fuserank.training.data.toml_file import read_toml
 from fuserank.training.train_config import TrainConfig
 
 __all__ = [

@@ -11,19 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 from fuserank.training.artifact import TrainedRun
-from fuserank.training.collaborative import collaborative_vectors, likes_of, with_vectors
-from fuserank.training.evaluate import Epoch, judge
-from fuserank.training.features import build_features, fit_schema
-from fuserank.training.fit import Fitted, fit
-from fuserank.training.splits import divide
-from fuserank.training.stacking import fit_head
+from fuserank.training.data.features import build_features, fit_schema
+from fuserank.training.data.splits import divide
+from fuserank.training.evaluation.evaluate import Epoch, judge
+from fuserank.training.fitting.fit import Fitted, fit
+from fuserank.training.fitting.stacking import fit_head
+from fuserank.training.model.collaborative import collaborative_vectors, likes_of, with_vectors
 
 if TYPE_CHECKING:
     from fuserank.engine.encoder import TextEncoder
     from fuserank.schema import Schema
-    from fuserank.training.dataset import Dataset
-    from fuserank.training.features import Features
-    from fuserank.training.splits import Parts
+    from fuserank.training.data.dataset import Dataset
+    from fuserank.training.data.features import Features
+    from fuserank.training.data.splits import Parts
     from fuserank.training.train_config import TrainConfig
 
 __all__ = ["Prepared", "Trained", "prepare", "train", "train_parts", "train_prepared"]

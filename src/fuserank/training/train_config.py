@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from fuserank.errors import ConfigError
-from fuserank.training.splits import SplitConfig
+from fuserank.training.data.splits import SplitConfig
 
 __all__ = [
     "Adapter",

@@ -24,17 +24,17 @@ from optuna.trial import TrialState
 
 from fuserank.bundle.atomic import write_file
 from fuserank.errors import ConfigError, DataError, FuserankError
-from fuserank.training.catalogue_scores import CatalogueScores
+from fuserank.training.data.histories import Histories
+from fuserank.training.data.splits import divide
+from fuserank.training.evaluation.ranking import judge_users
 from fuserank.training.experiment import Choice, Experiment, Range, Value
-from fuserank.training.histories import Histories
-from fuserank.training.ranking import judge_users
-from fuserank.training.splits import divide
+from fuserank.training.model.catalogue_scores import CatalogueScores
 from fuserank.training.train import prepare, train_parts
 
 if TYPE_CHECKING:
     from fuserank.engine.encoder import TextEncoder
-    from fuserank.training.dataset import Dataset
-    from fuserank.training.evaluate import Epoch
+    from fuserank.training.data.dataset import Dataset
+    from fuserank.training.evaluation.evaluate import Epoch
     from fuserank.training.train_config import TrainConfig
 
 OnEpoch = Callable[[int, "Epoch"], bool]

@@ -1,0 +1,194 @@
+"""Which interactions train, which choose among models, and which judge the chosen one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from fuserank.errors import ConfigError, DataError
+from fuserank.training.data.dataset import Dataset, Interactions
+
+if TYPE_CHECKING:
+    from fuserank.training.train_config import TrainConfig
+
+__all__ = ["Parts", "Split", "SplitConfig", "Strategy", "divide", "split"]
+
+Strategy = Literal["per_user", "per_item", "time", "random", "users", "items"]
+
+_MAX_HELD_OUT = 0.99
+_MIN_ROWS = 3
+"""Fewer rows cannot fill three parts: they all train."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitConfig:
+    """How interactions are divided.
+
+    Attributes:
+        strategy: ``per_user`` divides every user's interactions at random, so that each user with
+            three or more is trained on and judged, ``per_item`` every item's; ``time`` judges on
+            the latest interactions of all; ``random`` divides all interactions at random;
+            ``users`` and ``items`` hold whole users or items out, of whom training knows nothing.
+        validation: the share that chooses among models.
+        test: the share that judges the chosen model.
+        folds: with two or more, the test part is one of so many equal ones in place of a share.
+        fold: which of them, from 0.
+    """
+
+    strategy: Strategy = "per_user"
+    validation: float = 0.1
+    test: float = 0.1
+    folds: int = 1
+    fold: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError where the strategy is unknown or the shares leave nothing to train."""
+        if self.strategy not in get_args(Strategy):
+            raise ConfigError(
+                f"split: strategy is {self.strategy!r}, expected one of "
+                f"{', '.join(get_args(Strategy))}"
+            )
+        for name, share in (("validation", self.validation), ("test", self.test)):
+            if not 0 <= share < 1:
+                raise ConfigError(f"split: {name} is {share}, expected a share from 0 to below 1")
+        if self.validation + self.test_share > _MAX_HELD_OUT:
+            raise ConfigError(
+                f"split: validation + test is {self.validation + self.test_share:g}, expected at "
+                f"most {_MAX_HELD_OUT} so that something is left to train on"
+            )
+        if self.folds < 1 or not 0 <= self.fold < self.folds:
+            raise ConfigError(
+                f"split: fold is {self.fold} of {self.folds} folds, expected one or more folds and "
+                "a fold from 0 to below their number"
+            )
+        if self.folds > 1 and self.strategy == "time":
+            raise ConfigError(
+                "split: found folds with strategy 'time', whose test part is always the latest; "
+                "expected another strategy or no folds"
+            )
+
+    @property
+    def test_share(self) -> float:
+        """The share that judges."""
+        return self.test if self.folds == 1 else 1 / self.folds
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Three disjoint sets of rows that cover all interactions, each int64 and ascending."""
+
+    train: npt.NDArray[np.int64]
+    validation: npt.NDArray[np.int64]
+    test: npt.NDArray[np.int64]
+
+
+def split(interactions: Interactions, config: SplitConfig, seed: int) -> Split:
+    """Divide interactions; the same seed divides the same interactions alike.
+
+    Shares are rounded down, but raised to one row where a part would stay empty and training
+    keeps a row: with ``per_user`` even a user of three rows has one in each part. With folds, every
+    row is in the test part of one of them, where its user (``per_user``) has three rows or more.
+
+    Raises:
+        DataError: the strategy is ``time`` and the interactions have no times.
+    """
+    unit, group = _units(interactions, config.strategy)
+    if config.strategy == "time":
+        if interactions.timestamp is None:
+            raise DataError(
+                "split: the interactions have no times, which strategy 'time' needs; name the "
+                "timestamp column in dataset.toml, or choose another strategy"
+            )
+        rank_key = np.argsort(np.argsort(interactions.timestamp, kind="stable"))
+    else:
+        rank_key = np.random.default_rng(seed).permutation(len(group))
+
+    sizes = np.bincount(group)
+    order = np.lexsort((rank_key, group))
+    start = np.cumsum(sizes) - sizes
+    rank = np.empty(len(group), np.int64)
+    rank[order] = np.arange(len(group)) - start[group[order]]
+    n_validation, n_test = _part_sizes(sizes, config)
+    # The test part comes last, or, of folds, wherever its fold does.
+    after = (
+        np.zeros_like(sizes)
+        if config.folds == 1
+        else sizes - sizes * (config.fold + 1) // config.folds
+    )
+    from_end = (sizes[group] - 1 - rank - after[group]) % np.maximum(sizes[group], 1)
+    is_test = from_end < n_test[group]
+    is_validation = ~is_test & (from_end < (n_test + n_validation)[group])
+    return Split(
+        train=np.flatnonzero(~(is_test | is_validation)[unit]),
+        validation=np.flatnonzero(is_validation[unit]),
+        test=np.flatnonzero(is_test[unit]),
+    )
+
+
+def _units(
+    interactions: Interactions, strategy: Strategy
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return which unit each interaction is of, and in which group each unit is divided."""
+    if strategy in ("users", "items"):
+        whose = interactions.user if strategy == "users" else interactions.item
+        distinct, unit = np.unique(whose, return_inverse=True)
+        return unit, np.zeros(len(distinct), np.int64)
+    every = np.arange(len(interactions))
+    if strategy == "per_user":
+        return every, interactions.user.astype(np.int64)
+    if strategy == "per_item":
+        return every, interactions.item.astype(np.int64)
+    return every, np.zeros(len(every), np.int64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """Interactions by what they are for."""
+
+    train: Interactions
+    validation: Interactions
+    test: Interactions
+
+
+def divide(dataset: Dataset, config: TrainConfig) -> Parts:
+    """Split the interactions as configured.
+
+    Raises:
+        DataError: a part has no positive interaction.
+    """
+    rows = split(dataset.interactions, config.split, config.seed)
+    parts = {
+        "train": dataset.interactions.select(rows.train),
+        "validation": dataset.interactions.select(rows.validation),
+        "test": dataset.interactions.select(rows.test),
+    }
+    for name, part in parts.items():
+        if not part.positive.any():
+            raise DataError(
+                f"data set {dataset.name!r}: found no positive interaction in the {name} part of "
+                f"{len(part)}, expected one or more; change the shares of the split, which are "
+                f"{config.split.validation:g} for validation and {config.split.test:g} for test"
+            )
+    return Parts(**parts)
+
+
+def _part_sizes(
+    sizes: npt.NDArray[np.int64], config: SplitConfig
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """How many units of groups of these sizes validate and test; the others train."""
+    shares = (config.test_share, config.validation)
+    # The small addend: 0.29 * 100 is a little less than 29.
+    floors = [np.floor(sizes * share + 1e-9).astype(np.int64) for share in shares]
+    if config.folds > 1:  # every unit is in the test part of one fold
+        ends = [sizes * end // config.folds for end in (config.fold, config.fold + 1)]
+        floors[0] = ends[1] - ends[0]
+    parts = [np.where(sizes < _MIN_ROWS, 0, floor) for floor in floors]
+    train = sizes - parts[0] - parts[1]
+    for i, share in enumerate(shares if config.folds == 1 else (0.0, config.validation)):
+        lift = (parts[i] == 0) & (share > 0) & (train > 1) & (sizes >= _MIN_ROWS)
+        parts[i] += lift
+        train -= lift
+    return parts[1], parts[0]
