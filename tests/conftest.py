@@ -77,6 +77,8 @@ def make_bundle(
 ) -> Callable[..., TinyBundle]:
     """Return a function that assembles a bundle with a ``dot``, ``additive`` or ``generic`` scorer.
 
+    A ``deep`` one is additive, of two layers and an inner product.
+
     Items are ``i0``, ``i1``, …; users ``u0``, ``u1``, …; user r has chosen items r and r + 1 (the
     last user nothing) and met item r + 10 besides.
     """
@@ -156,6 +158,17 @@ def _ranker(build_graph: BuildGraph, kind: str, n_items: int) -> onnx.ModelProto
             ("Relu", "hb", "act"),
             ("MatMul", "act w", "z"),
         ],
+        "deep": [
+            ("Concat", "user item", "joined", {"axis": 1}),
+            ("MatMul", "joined W", "h"),
+            ("Add", "h b", "hb"),
+            ("Relu", "hb", "act"),
+            ("MatMul", "act V", "h2"),
+            ("Tanh", "h2", "act2"),
+            ("Mul", "user item", "p"),
+            ("Concat", "act2 p", "last_layer", {"axis": 1}),
+            ("MatMul", "last_layer w2", "z"),
+        ],
         "generic": [("Mul", "user item", "p"), ("Tanh", "p", "t"), ("MatMul", "t w", "z")],
     }[kind]
     return build_graph(
@@ -186,6 +199,8 @@ def _ranker(build_graph: BuildGraph, kind: str, n_items: int) -> onnx.ModelProto
             "W": random(2 * width, width),
             "b": random(width),
             "w": random(width, 1),
+            "V": random(width, 5),
+            "w2": random(width + 5, 1),
             "last": np.array([1]),
         },
     )

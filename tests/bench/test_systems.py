@@ -65,16 +65,19 @@ def test_another_seed_gives_other_items_and_requests():
     assert synthetic_requests(3, ITEMS) == synthetic_requests(3, ITEMS)
 
 
-def test_perceptron_computes_a_perceptron():
-    model = perceptron(width=3, hidden=4, seed=0)
+@pytest.mark.parametrize("hidden", [[4], [4, 5, 2]])
+def test_perceptron_computes_a_perceptron(hidden):
+    model = perceptron(width=3, hidden=hidden, seed=0)
     weights = {c.name: np.frombuffer(c.raw_data, np.float32) for c in model.graph.initializer}
-    W_1, W_2 = weights["W_1"].reshape(6, 4), weights["W_2"].reshape(4, 1)
     rng = np.random.default_rng(1)
     user, item = rng.standard_normal((2, 7, 3)).astype(np.float32)
-    hidden = np.maximum(np.hstack([user, item]) @ W_1 + weights["b_1"], 0)
+    values = np.hstack([user, item])
+    for layer, units in enumerate([*hidden, 1], start=1):
+        sums = values @ weights[f"W_{layer}"].reshape(-1, units) + weights[f"b_{layer}"]
+        values = np.maximum(sums, 0)
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     (logit,) = session.run(None, {"user.vector": user, "item.vector": item})
-    np.testing.assert_allclose(logit, (hidden @ W_2)[:, 0] + weights["b_2"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(logit, sums[:, 0], rtol=1e-5, atol=1e-6)
 
 
 def test_the_bundle_is_scored_by_the_fused_perceptron(bundle):

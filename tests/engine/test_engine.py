@@ -1,5 +1,6 @@
 """The engine on small real bundles, held against the full graph by brute force."""
 
+import json
 import math
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,6 +9,7 @@ import onnxruntime as ort
 import pytest
 
 from fuserank.bundle import Bundle, layout
+from fuserank.engine.cli import inspect
 from fuserank.engine.engine import load
 from fuserank.engine.scoring import QuantizedScorer
 from fuserank.errors import (
@@ -19,7 +21,7 @@ from fuserank.errors import (
 )
 from fuserank.schema import Side, pack_history
 
-KINDS = ["dot", "additive", "generic"]
+KINDS = ["dot", "additive", "deep", "generic"]
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -85,7 +87,8 @@ def assert_ranks(bundle, found, scores, without=()):
 
 
 def test_the_bundle_has_the_scorer_under_test(bundle, engine):
-    assert engine.info.scorer == bundle.path.parent.name.rstrip("0123456789")
+    kind = bundle.path.parent.name.rstrip("0123456789")
+    assert engine.info.scorer == {"deep": "additive"}.get(kind, kind)
     assert engine.info.n_items == len(bundle.items.ids)
     assert engine.info.n_users == len(bundle.users.ids)
     assert engine.info.title == "title"
@@ -305,6 +308,29 @@ def test_an_empty_catalogue_recommends_nothing(make_bundle, kind):
     with load(bundle.path, device="cpu") as engine:
         assert len(engine.recommend({"user_id": "u0"}, k=5)) == 0
         assert len(engine.score({}, []).scores) == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "scorer"), [("additive", "additive (relu)"), ("deep", "additive (relu, tanh) + dot")]
+)
+def test_inspect_says_what_is_computed_of_a_pair(make_bundle, capsys, kind, scorer):
+    inspect(make_bundle(kind).path)
+    (line,) = [row for row in capsys.readouterr().out.splitlines() if row.startswith(" scorer")]
+    assert line.split(maxsplit=1)[1].strip() == scorer
+
+
+def test_a_manifest_that_knows_of_no_layers_is_read(tiny, make_bundle):
+    made = make_bundle("additive")
+    path = made.path / layout.MANIFEST
+    manifest = json.loads(path.read_bytes())
+    for name in ("layers", "products"):
+        del manifest["scorer"][name]
+    path.write_text(json.dumps(manifest))
+    with load(made.path, device="cpu") as engine:
+        assert (
+            engine.recommend({"user_id": "u1"}).item_ids
+            == tiny.recommend({"user_id": "u1"}).item_ids
+        )
 
 
 def test_every_byte_is_reported_on_loading(tiny_bundle):

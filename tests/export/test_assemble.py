@@ -84,10 +84,12 @@ def test_the_manifest_says_what_was_assembled(tmp_path, full, schema):
         "item": ["item.i"],
         "joint": ["user_state", "user_constant", "item_state", "item_constant"],
         "select": [
-            *("user_state", "user_constant", "item_state", "item_constant"),
-            *("eligible", "blocks", "k"),
+            *("user_state", "user_unit", "user_constant", "item_state", "item_constant"),
+            *("groups", "eligible", "blocks", "k"),
         ],
     }
+    dtypes = {value.name: value.dtype for value in manifest.graphs["select"].inputs}
+    assert (dtypes["item_state"], dtypes["item_constant"]) == ("float16", "float32")
     assert manifest.graphs["item"].outputs[0].shape == ("batch", WIDTH)
     quality = json.loads(bundle.file(layout.QUALITY).read_bytes())
     assert quality == {"auc": 0.8, "factorisation": {"max_relative_difference": made.parity}}

@@ -140,6 +140,72 @@ def rankers(build_graph):
             U | I,
             hidden | {"V": random(8, 8, seed=9)} | AXIS_1,
         ),
+        "deep with normalisation": build_graph(
+            squeezed(
+                ("Concat", "user.u item.i", "joined", {"axis": 1}),
+                ("MatMul", "joined W", "h"),
+                ("Relu", "h", "a1"),
+                ("BatchNormalization", "a1 gamma beta mean variance", "n1"),
+                ("Gemm", "n1 G b", "h2", {"transB": 1}),
+                ("Tanh", "h2", "a2"),
+                ("Unsqueeze", "a2 axis", "row"),
+                ("Sub", "one row", "inverse"),
+                ("Div", "inverse three", "third"),
+                ("Neg", "third", "negative"),
+                ("Squeeze", "negative axis", "back"),
+                ("MatMul", "back M", "h3"),
+                ("Sub", "h3 beta5", "h4"),
+                ("Sigmoid", "h4", "gate"),
+                ("Mul", "h4 gate", "a3"),
+                ("MatMul", "a3 w5", "s"),
+                ("MatMul", "user.u v", "wide"),
+                ("Add", "s wide", "z"),
+            ),
+            U | I,
+            {
+                "W": hidden["W"],
+                "gamma": random(8, seed=3),
+                "beta": random(8, seed=4),
+                "mean": random(8, seed=5),
+                "variance": np.abs(random(8, seed=6)) + 0.5,
+                "G": random(7, 8, seed=7),
+                "b": random(7, seed=8),
+                "one": np.array(1.0, np.float32),
+                "three": np.full((1, 1, 7), 3.0, np.float32),
+                "M": random(7, 5, seed=9),
+                "beta5": random(5, seed=10),
+                "w5": random(5, 1, seed=11),
+                "v": random(WIDTH, 1, seed=12),
+            }
+            | AXIS_1,
+        ),
+        "a user added behind the first layer": build_graph(
+            squeezed(
+                ("Concat", "user.u item.i", "joined", {"axis": 1}),
+                ("MatMul", "joined W", "h"),
+                ("Relu", "h", "a1"),
+                ("MatMul", "a1 V", "h2"),
+                ("MatMul", "user.u U", "uh"),
+                ("Add", "h2 uh", "h3"),
+                ("Relu", "h3", "a2"),
+                ("MatMul", "a2 w", "z"),
+            ),
+            U | I,
+            {"W": hidden["W"], "V": random(8, 8, seed=9), "U": random(WIDTH, 8), "w": hidden["w"]}
+            | AXIS_1,
+        ),
+        "two perceptrons": build_graph(
+            squeezed(
+                ("Concat", "user.u item.i", "joined", {"axis": 1}),
+                ("MatMul", "joined W", "h"),
+                ("Relu", "h", "a1"),
+                ("Tanh", "h", "a2"),
+                ("Concat", "a1 a2", "both", {"axis": 1}),
+                ("MatMul", "both w16", "z"),
+            ),
+            U | I,
+            {"W": hidden["W"], "w16": random(16, 1, seed=2)} | AXIS_1,
+        ),
         "nonlinear product": build_graph(
             [
                 ("Mul", "user.u item.i", "p"),
@@ -223,11 +289,22 @@ def rankers(build_graph):
         ("two products", ScorerKind.DOT, (3, WIDTH + 3)),
         ("perceptron", ScorerKind.ADDITIVE, (2 * WIDTH * 8 + 8, 8)),
         ("perceptron of interleaved inputs", ScorerKind.ADDITIVE, ((2 * WIDTH + 6) * 8 + 8, 8)),
-        ("deep", ScorerKind.GENERIC, (2 * WIDTH * 8 + 64 + 8, 64 + 8)),
+        ("deep", ScorerKind.ADDITIVE, (2 * WIDTH * 8 + 64 + 8, 64 + 8)),
+        (
+            "deep with normalisation",
+            ScorerKind.ADDITIVE,
+            (2 * WIDTH * 8 + 56 + 35 + 5 + WIDTH, 56 + 35 + 5),
+        ),
+        (
+            "a user added behind the first layer",
+            ScorerKind.GENERIC,
+            (2 * WIDTH * 8 + 64 + WIDTH * 8 + 8, 64 + 8),
+        ),
+        ("two perceptrons", ScorerKind.GENERIC, (2 * WIDTH * 8 + 16, 16)),
         ("nonlinear product", ScorerKind.GENERIC, (0, 0)),
         ("distance", ScorerKind.GENERIC, (0, 0)),
         ("products in a perceptron", ScorerKind.GENERIC, (3 * WIDTH * 8 + 8, WIDTH * 8 + 8)),
-        ("neural factorization", ScorerKind.GENERIC, (2 * WIDTH * 8 + WIDTH + 8, WIDTH + 8)),
+        ("neural factorization", ScorerKind.ADDITIVE, (2 * WIDTH * 8 + WIDTH + 8, WIDTH + 8)),
         ("a user expanded to the shape of an item", ScorerKind.GENERIC, (0, 0)),
         ("a pair in the shape of a user", ScorerKind.GENERIC, (0, 0)),
         ("linear", ScorerKind.GENERIC, (2 * WIDTH, 0)),
@@ -248,6 +325,8 @@ def test_the_parts_score_as_the_whole(rankers, name, kind, work):
     [
         ("nonlinear product", "'p': a product of both sides, not a sum"),
         ("distance", "the sides mix in Abs ('a')"),
+        ("a user added behind the first layer", "'a1': Relu of both sides, which is not linear"),
+        ("two perceptrons", "'logit': a sum of several perceptrons"),
         ("products in a perceptron", "'p': a product of both sides, not a sum"),
         ("linear", "no value mixes the sides"),
     ],
@@ -262,7 +341,8 @@ def test_the_rewrites_that_fired_are_named(rankers):
     fired = {name: split(model).scorer.rewrites for name, model in rankers.items()}
     assert fired["inner product"] == ("lower-dot",)
     assert fired["perceptron"] == ("split-concat-matmul", "lower-additive")
-    assert fired["deep"] == ("split-concat-matmul",)
+    assert fired["deep"] == ("split-concat-matmul", "lower-additive")
+    assert fired["two perceptrons"] == ("split-concat-matmul",)
     assert fired["distance"] == ()
 
 
@@ -284,6 +364,23 @@ def test_fused_scorers_read_what_the_parts_write(rankers):
     assert parts.weights.shape == (8,)
     assert parts.weights.dtype == np.float32
     assert split(rankers["bilinear"]).weights is None
+
+
+def test_layers_behind_the_first_are_named_and_kept(rankers):
+    parts = split(rankers["deep with normalisation"])
+    assert parts.scorer.summary == "additive (relu, tanh, silu)"
+    assert [layer.weights.shape for layer in parts.layers] == [(7, 8), (5, 7)]
+    assert [layer.bias.shape for layer in parts.layers] == [(7,), (5,)]
+    assert parts.weights.shape == (5,)
+    assert {layer.weights.dtype for layer in parts.layers} == {np.dtype(np.float32)}
+
+
+def test_an_inner_product_beside_a_perceptron_stands_behind_it_in_the_states(rankers):
+    parts = split(rankers["neural factorization"])
+    assert (parts.scorer.summary, parts.scorer.products) == ("additive (relu) + dot", WIDTH)
+    assert (parts.layers, parts.weights.shape) == ((), (8,))
+    (state, _) = parts.item.graph.output
+    assert state.type.tensor_type.shape.dim[1].dim_value == 8 + WIDTH
 
 
 def test_the_ranker_is_not_modified(rankers):

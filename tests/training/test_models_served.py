@@ -25,6 +25,8 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 DIM = 8
+DEEP = DIM * DIM // 2 + DIM // 2
+"""Of two layers, the second half as wide."""
 N_ITEM_FIELDS = 5
 LOWERED = {
     "bilinear": (ScorerKind.DOT, DIM),
@@ -35,6 +37,10 @@ LOWERED = {
     "fm": (ScorerKind.DOT, DIM),
     "fwfm": (ScorerKind.DOT, None),
     "perceptron": (ScorerKind.ADDITIVE, DIM),
+    "deep-perceptron": (ScorerKind.ADDITIVE, DEEP),
+    "wide-and-deep": (ScorerKind.ADDITIVE, DEEP),
+    "neumf": (ScorerKind.ADDITIVE, DEEP + DIM),
+    "deepfm": (ScorerKind.ADDITIVE, None),
 }
 """What is left joint of a model; of all others, a graph."""
 

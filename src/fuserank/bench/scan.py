@@ -7,7 +7,7 @@ import shlex
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,40 +15,29 @@ from typing import Any, ClassVar
 import cyclopts
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 
 from fuserank import console
 from fuserank.bench.limits import byte_products_per_s, read_floor_ms
 from fuserank.bench.report import Machine, Stored, installed_versions, this_machine
-from fuserank.bench.scan_systems import (
-    Search,
-    faiss_flat,
-    full_graph,
-    joint_graph,
-    numpy_product,
-    onnx_product,
-    ours,
+from fuserank.bench.scan_catalogues import (
+    OURS,
+    OURS_FLOAT,
+    WIDTH,
+    WORKS,
+    ScanCatalogue,
+    inner_products,
+    perceptrons,
 )
-from fuserank.bench.synthetic import ITEM, USER, SyntheticItems, perceptron
+from fuserank.bench.scan_systems import Search, ours
 from fuserank.engine.engine import cores
-from fuserank.engine.scoring import Codes, Eligibility, FusedScorer, QuantizedScorer, quantize
+from fuserank.engine.scoring import Eligibility
 from fuserank.errors import DataError
-from fuserank.export.factorise import Factorised, factorise
-from fuserank.export.sides import sides_by_name
 
 __all__ = ["BATCH", "OURS", "OURS_FLOAT", "WORKS", "ScanReport", "ScanRow", "measure_scan"]
 
-FloatArray = npt.NDArray[np.float32]
-Words = npt.NDArray[np.uint64]
-States = dict[str, FloatArray]
-
-OURS, OURS_FLOAT = "fuserank", "fuserank, float32 states"
-WORKS = DOT, PERCEPTRON = "inner product", "two-layer perceptron"
 BATCH = 32
-WIDTH = 64
 
 _NO_ROWS = np.empty(0, dtype=np.int64)
-_TILE = 4096
 _ROUNDS, _PASSES = 9, 5
 _SLOW_S, _SLOW_ROUNDS = 0.5, 3
 """A system whose pass takes longer is timed in the first few rounds alone, once in each."""
@@ -63,7 +52,7 @@ class ScanRow:
     """One system at one piece of work.
 
     Attributes:
-        work: ``inner product`` or ``two-layer perceptron``.
+        work: one of `WORKS`, or `DEEP`.
         n_items: items of the catalogue.
         eligible: the share of them that may be recommended.
         queries: users that share a pass.
@@ -118,27 +107,6 @@ class ScanReport(Stored):
     written_by: ClassVar[str] = "fuserank.bench.scan"
 
 
-@dataclass(frozen=True)
-class _Catalogue:
-    """Item states, their codes, and the queries for them, of one piece of work."""
-
-    work: str
-    items: States
-    codes: Codes
-    weights: FloatArray | None
-    draw: Callable[[int], States]
-
-    def scorers(self, threads: int) -> dict[str, Any]:
-        """Return the scorers of this package by name."""
-        given: dict[str, Any] = {"threads": threads}
-        if self.weights is not None:
-            given |= {"weights": self.weights, "activation": "relu"}
-        return {
-            OURS: QuantizedScorer(self.items, self.codes, **given),
-            OURS_FLOAT: FusedScorer(self.items, **given),
-        }
-
-
 def measure_scan(
     *, n_items: int, sizes: Sequence[int], k: int, threads: int, command: str
 ) -> ScanReport:
@@ -158,8 +126,7 @@ def measure_scan(
         DataError: a system found other scores.
     """
     machine = this_machine()
-    made = _perceptron_parts()
-    catalogues = [_dot(n_items), _perceptron(n_items, made)]
+    catalogues = [inner_products(n_items), perceptrons(n_items, 1), perceptrons(n_items, 2)]
     peers: list[ScanRow] = []
     filtered: list[ScanRow] = []
     for catalogue in catalogues:
@@ -168,16 +135,17 @@ def measure_scan(
         mine = [ours(name, scorer, every) for name, scorer in scorers.items()]
         for queries in (1, BATCH):
             with console.progress(f"{catalogue.work}, {queries}", 1) as advance:
-                searches = mine + _peers(catalogue, made, queries, threads)
+                searches = mine + catalogue.peers(queries, threads)
                 peers += _time(catalogue, searches, queries, k)
                 advance(1)
-        for share in (1.0, 0.1, 0.0001):
+        for share in (1.0, 0.1, 0.0001) if OURS in scorers else ():
             chosen = np.random.default_rng(1).permutation(n_items)[: round(n_items * share)]
             words = Eligibility(n_items).words([(_NO_ROWS, chosen)])
             filtered += _time(catalogue, [ours(OURS, scorers[OURS], words)], 1, k, share)
         for scorer in scorers.values():
             scorer.close()
     codes = catalogues[0].codes
+    assert codes is not None  # inner products have them
     coded: dict[str, npt.NDArray[Any]] = {
         "codes": codes.blocks,
         "constants": catalogues[0].items["item_constant"],
@@ -190,7 +158,7 @@ def measure_scan(
     catalogues.clear()
     rows: list[ScanRow] = []
     for size in sizes:
-        for catalogue in (_dot(size), _perceptron(size, made)):
+        for catalogue in (inner_products(size), perceptrons(size, 1)):
             scorers = catalogue.scorers(threads)
             words = Eligibility(size).words([(_NO_ROWS, None)])
             mine = [ours(name, scorer, words) for name, scorer in scorers.items()]
@@ -215,67 +183,12 @@ def measure_scan(
     )
 
 
-def _dot(n_items: int) -> _Catalogue:
-    """Random vectors without constants, which the peers do not have."""
-    rng = np.random.default_rng(0)
-    items = {
-        "item_state": rng.standard_normal((n_items, WIDTH), dtype=np.float32),
-        "item_constant": np.zeros(n_items, dtype=np.float32),
-    }
-
-    def draw(queries: int) -> States:
-        vectors = np.random.default_rng(2).standard_normal((queries, WIDTH), dtype=np.float32)
-        return {"user_state": vectors, "user_constant": np.zeros(queries, dtype=np.float32)}
-
-    codes = quantize(items["item_state"], items["item_constant"])
-    return _Catalogue(DOT, items, codes, None, draw)
-
-
-def _perceptron_parts() -> Factorised:
-    full = perceptron(WIDTH, WIDTH, 0)
-    return factorise(full, sides_by_name([USER, ITEM]))
-
-
-def _perceptron(n_items: int, made: Factorised) -> _Catalogue:
-    """A factorised perceptron's states of random vectors."""
-    vectors = SyntheticItems(n_items=n_items, width=WIDTH).all()
-    sides = [
-        ort.InferenceSession(part.SerializeToString(), providers=["CPUExecutionProvider"])
-        for part in (made.user, made.item)
-    ]
-
-    def run(session: Any, inputs: States) -> States:
-        names = [output.name for output in session.get_outputs()]
-        return dict(zip(names, session.run(names, inputs), strict=True))
-
-    def draw(queries: int) -> States:
-        drawn = np.random.default_rng(3).standard_normal((queries, WIDTH), dtype=np.float32)
-        return run(sides[0], {USER: drawn}) | {"vector": drawn}
-
-    states = run(sides[1], vectors)
-    items = {name: states[name] for name in ("item_state", "item_constant")}
-    codes = quantize(items["item_state"], items["item_constant"], made.weights)
-    return _Catalogue(PERCEPTRON, items, codes, made.weights, draw)
-
-
-def _peers(catalogue: _Catalogue, made: Factorised, queries: int, threads: int) -> list[Search]:
-    items = catalogue.items["item_state"]
-    if catalogue.work == DOT:
-        return [faiss_flat(items, threads), onnx_product(items, threads), numpy_product(items)]
-    found = [joint_graph(made.joint, catalogue.items, threads, _TILE)]
-    if queries == 1:  # in one run, the intermediate values of 32 users would be 8 GB
-        vectors = SyntheticItems(n_items=len(items), width=WIDTH).all()[ITEM]
-        full = perceptron(WIDTH, WIDTH, 0)
-        found += [
-            joint_graph(made.joint, catalogue.items, threads, None),
-            full_graph(full, vectors, threads, _TILE),
-            full_graph(full, vectors, threads, None),
-        ]
-    return found
-
-
 def _time(
-    catalogue: _Catalogue, searches: Sequence[Search], queries: int, k: int, eligible: float = 1.0
+    catalogue: ScanCatalogue,
+    searches: Sequence[Search],
+    queries: int,
+    k: int,
+    eligible: float = 1.0,
 ) -> list[ScanRow]:
     users = catalogue.draw(queries)
     n_items = len(catalogue.items["item_state"])

@@ -1,6 +1,6 @@
 """A bundle of any size, made without data: a two-layer perceptron over random vectors."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,32 +72,31 @@ class SyntheticItems:
         return rng.standard_normal((_BLOCK, self.width), dtype=np.float32)
 
 
-def perceptron(width: int, hidden: int, seed: int) -> onnx.ModelProto:
-    """Return a ranker: Concat, MatMul, Add, Relu, MatMul, Add, one logit a pair.
+def perceptron(width: int, hidden: Sequence[int], seed: int) -> onnx.ModelProto:
+    """Return a ranker: Concat; MatMul, Add, Relu for each hidden layer; MatMul, Add, one logit.
 
     Args:
         width: numbers in a user's or an item's vector.
-        hidden: units of the hidden layer.
+        hidden: units of each hidden layer.
         seed: of the random weights.
     """
     rng = np.random.default_rng([seed, _WEIGHTS])
-    weights = {
-        "W_1": rng.standard_normal((2 * width, hidden)) / np.sqrt(2 * width),
-        "b_1": rng.standard_normal(hidden),
-        "W_2": rng.standard_normal((hidden, 1)) / np.sqrt(hidden),
-        "b_2": rng.standard_normal(1),
-    }
-    constants = [numpy_helper.from_array(w.astype(np.float32), n) for n, w in weights.items()]
-    constants.append(numpy_helper.from_array(np.array([1], dtype=np.int64), "last_axis"))
-    nodes = [
-        helper.make_node("Concat", [USER, ITEM], ["pair"], axis=1),
-        helper.make_node("MatMul", ["pair", "W_1"], ["product"]),
-        helper.make_node("Add", ["product", "b_1"], ["shifted"]),
-        helper.make_node("Relu", ["shifted"], ["hidden"]),
-        helper.make_node("MatMul", ["hidden", "W_2"], ["weighted"]),
-        helper.make_node("Add", ["weighted", "b_2"], ["column"]),
-        helper.make_node("Squeeze", ["column", "last_axis"], ["logit"]),
-    ]
+    constants = [numpy_helper.from_array(np.array([1], dtype=np.int64), "last_axis")]
+    nodes = [helper.make_node("Concat", [USER, ITEM], ["hidden_0"], axis=1)]
+    n_inputs = 2 * width
+    for layer, units in enumerate((*hidden, 1), start=1):
+        weights = {
+            f"W_{layer}": rng.standard_normal((n_inputs, units)) / np.sqrt(n_inputs),
+            f"b_{layer}": rng.standard_normal(units),
+        }
+        constants += [numpy_helper.from_array(w.astype(np.float32), n) for n, w in weights.items()]
+        nodes += [
+            helper.make_node("MatMul", [f"hidden_{layer - 1}", f"W_{layer}"], [f"product_{layer}"]),
+            helper.make_node("Add", [f"product_{layer}", f"b_{layer}"], [f"sum_{layer}"]),
+            helper.make_node("Relu", [f"sum_{layer}"], [f"hidden_{layer}"]),
+        ]
+        n_inputs = units
+    nodes[-1] = helper.make_node("Squeeze", [f"sum_{len(hidden) + 1}", "last_axis"], ["logit"])
 
     def tensor(name: str, *tail: int) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *tail])
@@ -139,7 +138,7 @@ def synthetic_bundle(
         inputs=items,
     )
     ranker = Ranker(
-        name="perceptron", full=perceptron(items.width, hidden, items.seed), schema=schema
+        name="perceptron", full=perceptron(items.width, [hidden], items.seed), schema=schema
     )
     name = f"synthetic-{items.n_items}"
     return assemble(out, name, ranker, table, on_progress=on_progress).path

@@ -15,6 +15,7 @@ __all__ = [
     "item_codes",
     "item_state",
     "item_vectors",
+    "layer",
     "user_tensor",
 ]
 
@@ -42,6 +43,11 @@ SEEN = "users/seen"
 """Catalogue rows each user has met: never recommended again unless asked for."""
 HISTORY = "users/history"
 """Catalogue rows each user has chosen, the most recent last."""
+
+
+def layer(index: int, what: str) -> str:
+    """File of the ``weights`` or the ``bias`` of a layer behind a perceptron's first."""
+    return f"interaction/layers/{index}.{what}.npy"
 
 
 def item_state(name: str) -> str:

@@ -78,7 +78,10 @@ class ScorerInfo:
 
     Attributes:
         kind: the scorer.
-        activation: of an additive scorer.
+        activation: of an additive scorer's first layer.
+        layers: activations of the layers behind it, if there are any.
+        products: numbers of a state, behind those of the perceptron, whose inner product an
+            additive scorer adds.
         full_multiply_adds: of the full graph, a pair.
         joint_multiply_adds: of the joint part, a pair.
         rewrites: the graph rewrites that fired, in order.
@@ -88,11 +91,21 @@ class ScorerInfo:
 
     kind: ScorerKind
     activation: str | None = None
+    layers: tuple[str, ...] = ()
+    products: int = 0
     full_multiply_adds: int
     joint_multiply_adds: int
     rewrites: tuple[str, ...] = ()
     precomputed: tuple[str, ...] = ()
     note: str = ""
+
+    @property
+    def summary(self) -> str:
+        """What is computed of a pair, such as ``additive (relu, relu) + dot``."""
+        if self.activation is None:
+            return self.kind.value
+        activations = ", ".join((self.activation, *self.layers))
+        return f"{self.kind.value} ({activations})" + (" + dot" if self.products else "")
 
 
 @dataclass(frozen=True, kw_only=True)

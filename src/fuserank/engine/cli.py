@@ -43,7 +43,7 @@ def inspect(bundle: Path, *, json: Json = False) -> None:
             if manifest.encoder
             else "none"
         ),
-        "scorer": scorer.kind.value + (f" ({scorer.activation})" if scorer.activation else ""),
+        "scorer": scorer.summary,
         "multiply-adds a pair": (
             f"{scorer.full_multiply_adds:,} in the full graph, {scorer.joint_multiply_adds:,} left"
         ),

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from fuserank.bundle import Bundle, CodesInfo, ScorerKind, layout
+from fuserank.bundle import Bundle, layout
 from fuserank.engine.catalogue import Catalogue
 from fuserank.engine.encoder import TextEncoder, check_space
 from fuserank.engine.providers import Device, resolve_device
@@ -22,17 +22,8 @@ from fuserank.engine.results import (
     Scores,
     Timings,
 )
-from fuserank.engine.scoring import (
-    Codes,
-    Eligibility,
-    FusedScorer,
-    GenericScorer,
-    QuantizedScorer,
-    ResidentScorer,
-    Scorer,
-    TopK,
-    in_memory,
-)
+from fuserank.engine.scorers import open_scorer
+from fuserank.engine.scoring import Eligibility, TopK
 from fuserank.engine.session import GraphSession
 from fuserank.engine.stored_users import StoredUsers
 from fuserank.engine.user_inputs import PreparedUsers, UserInputs
@@ -102,7 +93,7 @@ class Engine:
             check_space(self._encoder.space, manifest.encoder.space, str(directory))
         # The user graph is small: handing parts of it to other threads costs more than it saves.
         self._user_graph = GraphSession(bundle.file(layout.GRAPHS["user"]), device, threads=1)
-        self._scorer = _make_scorer(bundle, self._catalogue, device, threads)
+        self._scorer = open_scorer(bundle, self._catalogue, device, threads)
         self._eligibility = Eligibility(len(self._catalogue))
         self._inputs = UserInputs(
             bundle.schema,
@@ -259,46 +250,6 @@ class Engine:
             served_as=served_as,
             timings=timings,
         )
-
-
-def _make_scorer(bundle: Bundle, catalogue: Catalogue, device: Device, threads: int) -> Scorer:
-    scorer = bundle.manifest.scorer
-    if device is Device.CUDA:
-        return ResidentScorer(
-            GraphSession(bundle.file(layout.GRAPHS["select"]), device, captured=True),
-            GraphSession(bundle.file(layout.GRAPHS["joint"]), device),
-            catalogue.states,
-            device,
-        )
-    if scorer.kind is ScorerKind.GENERIC:
-        joint = GraphSession(bundle.file(layout.GRAPHS["joint"]), device, threads=threads)
-        return GenericScorer(joint, catalogue.states)
-    weights = None
-    if scorer.kind is ScorerKind.ADDITIVE:
-        weights = np.asarray(bundle.array(layout.WEIGHTS))
-    if bundle.manifest.codes is None:
-        return FusedScorer(
-            catalogue.states, weights=weights, activation=scorer.activation, threads=threads
-        )
-    return QuantizedScorer(
-        catalogue.states,
-        _read_codes(bundle, bundle.manifest.codes),
-        weights=weights,
-        activation=scorer.activation,
-        threads=threads,
-    )
-
-
-def _read_codes(bundle: Bundle, info: CodesInfo) -> Codes:
-    return Codes(
-        blocks=in_memory(bundle.array(layout.item_codes("blocks"))),
-        scales=bundle.array(layout.item_codes("scales")),
-        errors=bundle.array(layout.item_codes("errors")),
-        irregular=bundle.array(layout.item_codes("irregular")),
-        unit=info.unit,
-        code_norm=info.code_norm,
-        error_norm=info.error_norm,
-    )
 
 
 def _describe(bundle: Bundle, device: Device, n_users: int) -> BundleInfo:

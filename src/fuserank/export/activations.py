@@ -37,13 +37,19 @@ def apply_activation(tape: ir.tape.Tape, graph: ir.Graph, name: str, x: ir.Value
         return tape.op("Mul", [x, tape.op("Sigmoid", [x])])
     if name == "gelu":
         half, root, one = (
-            initializer(graph, f"gelu_{what}", np.array(number, dtype=np.float32))
+            _constant(graph, f"gelu_{what}", number)
             for what, number in (("half", 0.5), ("root", 1 / sqrt(2)), ("one", 1.0))
         )
         gate = tape.op("Add", [tape.op("Erf", [tape.op("Mul", [x, root])]), one])
         return tape.op("Mul", [tape.op("Mul", [x, half]), gate])
     operators = {activation: operator for operator, activation in _OPERATORS.items()}
     return tape.op(operators[name], [x])
+
+
+def _constant(graph: ir.Graph, name: str, number: float) -> ir.Value:
+    """Return a constant of a graph, which several activations may share."""
+    known = graph.initializers.get(name)
+    return initializer(graph, name, np.array(number, np.float32)) if known is None else known
 
 
 def _factors(value: ir.Value) -> tuple[list[ir.Value], float]:

@@ -25,7 +25,7 @@ from fuserank.bundle import (
 from fuserank.engine.encoder import TextEncoder
 from fuserank.export.factorise import Factorised, factorise
 from fuserank.export.items import write_item_codes, write_item_states
-from fuserank.export.selection import with_selection
+from fuserank.export.selection import select_graph
 from fuserank.export.sides import sides_by_name
 from fuserank.export.verify import verify_factorised
 from fuserank.schema import Kind, Schema, Side, TensorSpec, pack_history
@@ -208,12 +208,15 @@ def _write_graphs(
         "user": parts.user,
         "item": parts.item,
         "joint": parts.joint,
-        "select": with_selection(parts.joint),
+        "select": select_graph(parts.joint, parts.scorer),
     }
     for name, graph in graphs.items():
         writer.add_bytes(layout.GRAPHS[name], graph.SerializeToString())
     if parts.weights is not None:
         writer.add_array(layout.WEIGHTS, parts.weights)
+    for index, layer in enumerate(parts.layers):
+        writer.add_array(layout.layer(index, "weights"), layer.weights)
+        writer.add_array(layout.layer(index, "bias"), layer.bias)
     return {name: _graph_info(graph) for name, graph in graphs.items()}
 
 

@@ -126,9 +126,7 @@ def factorise(
         return
     scorer = parts.scorer
     console.out.print(
-        f"scorer {scorer.kind}"
-        + (f" ({scorer.activation})" if scorer.activation else "")
-        + f", {scorer.full_multiply_adds:,} multiply-adds a pair reduced to "
+        f"scorer {scorer.summary}, {scorer.full_multiply_adds:,} multiply-adds a pair reduced to "
         f"{scorer.joint_multiply_adds:,}\n"
         f"rewrites: {', '.join(scorer.rewrites) or 'none'}\n"
         f"precomputed: {', '.join(scorer.precomputed)}\n"

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from fuserank.bundle import ScorerInfo, ScorerKind
+from fuserank.engine.scoring import DenseLayer
 from fuserank.errors import FactorisationError
 from fuserank.export.lower import NotLowered, lower
 from fuserank.export.partition import border, cut, fused_joint, generic_joint, place_states
@@ -45,14 +46,16 @@ class Factorised:
         item: from item inputs to the item states; axis ``batch``.
         joint: from both states to ``scores`` (users, items).
         scorer: how the joint part is run, and how much work a pair is left.
-        weights: (width,) float32 of an additive scorer.
+        weights: float32 of an additive scorer, one for each unit of its last layer.
+        layers: of an additive scorer, those behind the first.
     """
 
     user: onnx.ModelProto
     item: onnx.ModelProto
     joint: onnx.ModelProto
     scorer: ScorerInfo
-    weights: npt.NDArray[np.float32] | None
+    weights: npt.NDArray[np.float32] | None = None
+    layers: tuple[DenseLayer, ...] = ()
 
 
 def read_ranker(path: Path) -> onnx.ModelProto:
@@ -131,11 +134,14 @@ def factorise(full: onnx.ModelProto, sides: Mapping[str, Side]) -> Factorised:
         item=_finish(parts[Side.ITEM]),
         joint=_finish(fused_joint(model, lowered)),
         weights=lowered.weights,
+        layers=lowered.layers,
         scorer=ScorerInfo(
             kind=lowered.kind,
             activation=lowered.activation,
+            layers=tuple(layer.activation for layer in lowered.layers),
+            products=lowered.products,
             full_multiply_adds=full_work,
-            joint_multiply_adds=lowered.width,
+            joint_multiply_adds=lowered.multiply_adds,
             rewrites=tuple(rewrites),
             precomputed=precomputed,
         ),
@@ -210,7 +216,6 @@ def _generic(
         user=parts[Side.USER],
         item=parts[Side.ITEM],
         joint=_finish(joint),
-        weights=None,
         scorer=ScorerInfo(
             kind=ScorerKind.GENERIC,
             full_multiply_adds=full_work,

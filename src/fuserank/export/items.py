@@ -78,6 +78,8 @@ def write_item_codes(
     """
     if scorer.kind is ScorerKind.GENERIC or scorer.activation not in (None, "relu"):
         return None
+    if scorer.layers or scorer.products:
+        return None
     if states["item_state"].nbytes < _MIN_CODED_BYTES:
         return None
     codes = quantize(states["item_state"], states["item_constant"], weights)

@@ -71,18 +71,18 @@ def fused_joint(model: ir.Model, lowered: Lowered) -> ir.Model:
     graph = ir.Graph([], [], nodes=[], name="joint", opset_imports=dict(model.opset_imports))
     user, item = (_input(f"{side}_state", [f"{side}s", lowered.width]) for side in _SIDES)
     user_constant, item_constant = (_input(f"{side}_constant", [f"{side}s"]) for side in _SIDES)
-    if lowered.weights is None:
-        scores = tape.op("MatMul", [user, tape.op("Transpose", [item], {"perm": [1, 0]})])
-    else:
-        one = initializer(graph, "axis_1", np.array([1], dtype=np.int64))
-        zero = initializer(graph, "axis_0", np.array([0], dtype=np.int64))
-        last = initializer(graph, "axis_last", np.array([2], dtype=np.int64))
-        weights = initializer(graph, "weights", lowered.weights[:, None])
-        summed = tape.op(
-            "Add", [tape.op("Unsqueeze", [user, one]), tape.op("Unsqueeze", [item, zero])]
+    terms = []
+    behind = 0 if lowered.weights is None else lowered.width - lowered.products
+    if lowered.weights is not None:
+        states = [_slice(graph, tape, state, (0, behind), lowered.width) for state in (user, item)]
+        terms.append(_perceptron(graph, tape, lowered, states))
+    if lowered.weights is None or lowered.products:
+        left, right = (
+            _slice(graph, tape, state, (behind, lowered.width), lowered.width)
+            for state in (user, item)
         )
-        hidden = apply_activation(tape, graph, str(lowered.activation), summed)
-        scores = tape.op("Squeeze", [tape.op("MatMul", [hidden, weights]), last])
+        terms.append(tape.op("MatMul", [left, tape.op("Transpose", [right], {"perm": [1, 0]})]))
+    scores = terms[0] if len(terms) == 1 else tape.op("Add", terms)
     one = initializer(graph, "axis_of_items", np.array([1], dtype=np.int64))
     scores = tape.op("Add", [scores, tape.op("Unsqueeze", [user_constant, one])])
     scores = tape.op("Add", [scores, item_constant])
@@ -159,6 +159,43 @@ def border(graph: ir.Graph, colours: Colours, logit: ir.Value) -> list[ir.Value]
                 met.add(source)
                 pending.append(source)
     return list(edge)
+
+
+def _perceptron(
+    graph: ir.Graph, tape: ir.tape.Tape, lowered: Lowered, states: list[ir.Value]
+) -> ir.Value:
+    """Add a perceptron over all pairs: (users, width) and (items, width) to (users, items)."""
+    assert lowered.weights is not None  # the caller has looked
+    user, item = (
+        tape.op(
+            "Unsqueeze", [state, initializer(graph, f"axis_{axis}", np.array([axis], np.int64))]
+        )
+        for state, axis in zip(states, (1, 0), strict=True)
+    )
+    summed = tape.op("Add", [user, item])
+    hidden = apply_activation(tape, graph, str(lowered.activation), summed)
+    for number, layer in enumerate(lowered.layers):
+        matrix = initializer(graph, f"layer_{number}", np.ascontiguousarray(layer.weights.T))
+        bias = initializer(graph, f"layer_{number}_bias", layer.bias)
+        summed = tape.op("Add", [tape.op("MatMul", [hidden, matrix]), bias])
+        hidden = apply_activation(tape, graph, layer.activation, summed)
+    weights = initializer(graph, "weights", lowered.weights[:, None])
+    last = initializer(graph, "axis_last", np.array([2], dtype=np.int64))
+    return tape.op("Squeeze", [tape.op("MatMul", [hidden, weights]), last])
+
+
+def _slice(
+    graph: ir.Graph, tape: ir.tape.Tape, state: ir.Value, ends: tuple[int, int], width: int
+) -> ir.Value:
+    """Return a range of a state's numbers."""
+    if ends == (0, width):
+        return state
+    name = f"{state.name}_{ends[0]}"
+    numbers = [
+        initializer(graph, f"{name}_{what}", np.array([number], dtype=np.int64))
+        for what, number in (("start", ends[0]), ("stop", ends[1]), ("axis", 1))
+    ]
+    return tape.op("Slice", [state, *numbers])
 
 
 def _repeat(graph: ir.Graph, tape: ir.tape.Tape, state: ir.Value, repeats: ir.Value) -> ir.Value:

@@ -10,7 +10,8 @@ times an item factor. What is reached in the end is
 - a product of two mixed values, each a sum of a user and an item part: (a + b)(c + d) is four
   terms, of which two are one-sided and two are inner products. A factorization machine, a
   field-weighted one and a cross layer are sums of such products;
-- an activation of a sum of a user and an item part under constant weights: a perceptron.
+- an activation of a sum of a user and an item part under constant weights: a perceptron, which may
+  have more layers in between (`layers`).
 
 Constants are absorbed by the user. Whatever is none of these makes the whole graph `generic`, and
 the reason is kept.
@@ -20,10 +21,10 @@ from dataclasses import dataclass, field
 from math import prod
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from fuserank.export.activations import activation_of
+from fuserank.export.layers import Perceptron, read_perceptron
 from fuserank.export.separate import (
     SHAPE_ONLY,
     NotLowered,
@@ -40,8 +41,6 @@ from fuserank.schema import Side
 
 __all__ = ["LogitReader", "Terms", "Weights"]
 
-Matrix = npt.NDArray[np.float32]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
@@ -57,14 +56,14 @@ class Terms:
 
     Attributes:
         states: inner products: rows of the user and of the item, of one axis and equal widths.
-        perceptrons: activation, (width,) weights, and the user and item part of what it is of.
+        perceptrons: of any number of layers.
         users: one number a row each.
         items: one number a row each.
         bias: a number.
     """
 
     states: list[tuple[Tensor, Tensor]] = field(default_factory=list)
-    perceptrons: list[tuple[str, Matrix, Tensor, Tensor]] = field(default_factory=list)
+    perceptrons: list[Perceptron] = field(default_factory=list)
     users: list[Tensor] = field(default_factory=list)
     items: list[Tensor] = field(default_factory=list)
     bias: float = 0.0
@@ -91,9 +90,8 @@ class LogitReader:
             return
         node = value.producer()
         assert node is not None  # a mixed value is made by a node
-        found = activation_of(value)
-        if found is not None:
-            self._perceptron(value, found, weights)
+        if activation_of(value) is not None:
+            self._perceptron(value, weights)
             return
         op = node.op_type
         inputs = [source for source in node.inputs if source is not None]
@@ -223,19 +221,14 @@ class LogitReader:
         for source, axis, start, stop in self._pieces(node.outputs[0]):
             self.read(source, self._cut(weights, shape, axis, start, stop))
 
-    def _perceptron(self, value: ir.Value, found: tuple[str, ir.Value], weights: Weights) -> None:
-        activation, source = found
-        shape, make = shape_of(source), self._make
+    def _perceptron(self, value: ir.Value, weights: Weights) -> None:
+        make = self._make
         both = make.mul(weights.user, weights.item) if weights.user.side is None else weights.user
         if both.array is None:
             raise NotLowered(f"{value.name!r}: an activation whose weights are no constants")
-        parts = self._parts.separate(source)
-        assert parts.user is not None  # a mixed value has both parts
-        assert parts.item is not None
-        flat = make.flat(both, shape).array
+        flat = make.flat(both, shape_of(value)).array
         assert flat is not None  # constants stay constants
-        user, item = make.flat(parts.user, shape), make.flat(parts.item, shape)
-        self.found.perceptrons.append((activation, flat, user, item))
+        self.found.perceptrons.append(read_perceptron(value, flat, self._parts, make))
 
     def _term(self, one: Tensor, other: Tensor | None, weights: Weights, shape: Shape) -> None:
         """Add Σ weights ⊙ one ⊙ other over a shape."""

@@ -5,13 +5,31 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from fuserank.engine.scoring.resident import SELECTION_BLOCK
+from fuserank.bundle import ScorerInfo, ScorerKind
+from fuserank.engine.scoring.device_scan import SELECTION_BLOCK
+from fuserank.export.half import half_joint
 from fuserank.export.tensors import initializer
 
-__all__ = ["with_selection"]
+__all__ = ["select_graph", "with_selection"]
 
 _REDUCTION_TAKES_AXES_AS_INPUT = 18
 """The opset from which ReduceMax does."""
+
+
+def select_graph(joint: onnx.ModelProto, scorer: ScorerInfo) -> onnx.ModelProto:
+    """Return the graph that selects: over float16 states where a bound on their error is known.
+
+    That is so for inner products and for two-layer perceptrons with relu. See `half_joint` for what
+    it reads then; elsewhere, it reads what the joint graph does.
+
+    Args:
+        joint: the joint graph.
+        scorer: what it computes.
+    """
+    has_bound = scorer.kind is ScorerKind.DOT or scorer.activation == "relu"
+    if has_bound and not scorer.layers and not scorer.products:
+        joint = half_joint(joint, perceptron=scorer.kind is ScorerKind.ADDITIVE)
+    return with_selection(joint)
 
 
 def with_selection(joint: onnx.ModelProto) -> onnx.ModelProto:

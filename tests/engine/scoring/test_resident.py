@@ -5,13 +5,15 @@ import pytest
 
 from fuserank.bundle import Bundle, layout
 from fuserank.engine.catalogue import Catalogue
-from fuserank.engine.engine import Engine, load
+from fuserank.engine.engine import Engine, _make_resident_scorer, load
 from fuserank.engine.providers import Device, resolve_device
-from fuserank.engine.scoring import Eligibility, ResidentScorer, resident
+from fuserank.engine.scoring import Eligibility, HalfResidentScorer, ResidentScorer, device_scan
 from fuserank.engine.session import GraphSession
 from fuserank.errors import ProviderError
+from fuserank.export import assemble
+from fuserank.export.selection import with_selection
 
-KINDS = ["dot", "additive", "generic"]
+KINDS = ["dot", "additive", "deep", "generic"]
 N_ITEMS = 1000
 
 
@@ -21,11 +23,7 @@ def bundle(request, make_bundle):
 
 
 def make_resident(bundle):
-    graphs = (
-        GraphSession(bundle.file(layout.GRAPHS[name]), captured=name == "select")
-        for name in ("select", "joint")
-    )
-    return ResidentScorer(*graphs, Catalogue(bundle).states, Device.CPU)
+    return _make_resident_scorer(bundle, Catalogue(bundle), Device.CPU, 1)
 
 
 def states_of(bundle, n_users):
@@ -45,7 +43,7 @@ def states_of(bundle, n_users):
 @pytest.mark.parametrize("tile", [256, 2048 * 128])
 @pytest.mark.parametrize(("n_users", "k"), [(1, 5), (3, 200), (70, 17), (2, 5000)])
 def test_finds_what_the_scan_finds(bundle, monkeypatch, tile, n_users, k):
-    monkeypatch.setattr(resident, "_TILE", tile)
+    monkeypatch.setattr(device_scan, "_TILE", tile)
     scorer = make_resident(bundle)
     users = states_of(bundle, n_users)
     excluded = [np.arange(q % 7, N_ITEMS, 3) for q in range(n_users)]
@@ -64,15 +62,32 @@ def test_finds_what_the_scan_finds(bundle, monkeypatch, tile, n_users, k):
         )
 
 
+def test_states_are_float16_where_their_error_is_bounded(bundle):
+    has_bound = bundle.manifest.scorer.summary in ("dot", "additive (relu)")
+    assert isinstance(make_resident(bundle), HalfResidentScorer if has_bound else ResidentScorer)
+
+
+def test_a_bundle_whose_graph_selects_over_float32_states_still_serves(make_bundle, monkeypatch):
+    monkeypatch.setattr(assemble, "select_graph", lambda joint, scorer: with_selection(joint))
+    bundle = Bundle.open(make_bundle("dot", N_ITEMS).path)
+    scorer = make_resident(bundle)
+    assert isinstance(scorer, ResidentScorer)
+    users = states_of(bundle, 2)
+    words = Eligibility(N_ITEMS).words([(np.empty(0, dtype=np.int64), None)])
+    with Engine(bundle) as engine:
+        expected = engine._scorer.top_k(users, words, 20)
+    np.testing.assert_array_equal(scorer.top_k(users, words, 20).rows, expected.rows)
+
+
 def test_shapes_are_bound_once_and_read_anew(bundle):
     scorer = make_resident(bundle)
     words = Eligibility(N_ITEMS).words([(np.empty(0, dtype=np.int64), None)])
     users = states_of(bundle, 4)
     each = [{n: v[q : q + 1] for n, v in users.items()} for q in range(4)]
     alone = [scorer.top_k(user, words, 9) for user in each]
-    assert len(scorer._runs) == 1
+    assert len(scorer._scan._runs) == 1
     together = scorer.top_k(users, words, 9)
-    assert len(scorer._runs) == 2
+    assert len(scorer._scan._runs) == 2
     for q, found in enumerate(alone):
         assert found.rows[0].tolist() == together.rows[q].tolist()
     few = scorer.top_k(each[0], Eligibility(N_ITEMS).words([(np.arange(10, N_ITEMS), None)]), 9)
@@ -95,3 +110,20 @@ def test_cuda_finds_what_the_cpu_finds(kind, make_bundle):
             ):
                 np.testing.assert_allclose(mine.scores, theirs.scores, rtol=1e-4, atol=1e-4)
                 assert len(set(mine.item_ids) & set(theirs.item_ids)) >= 49
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", ["dot", "additive"])
+def test_what_cuda_finds_in_float16_is_what_the_scan_finds(kind, make_bundle, check_same):
+    try:
+        resolve_device(Device.CUDA)
+    except ProviderError as error:
+        pytest.skip(str(error))
+    bundle = Bundle.open(make_bundle(kind, 300_000).path)
+    scorer = _make_resident_scorer(bundle, Catalogue(bundle), Device.CUDA, 2)
+    words = Eligibility(300_000).words([(np.arange(0, 300_000, 5), None)])
+    with Engine(bundle) as engine:
+        for n_users, k in ((1, 10), (1, 10), (70, 100)):  # recorded, replayed, another shape
+            users = states_of(bundle, n_users)
+            check_same(engine._scorer.top_k(users, words, k), scorer.top_k(users, words, k))
+    scorer.close()

@@ -15,9 +15,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fuserank.engine.providers import Device
 from fuserank.engine.scoring import (
+    DenseLayer,
     Eligibility,
     FusedScorer,
     GenericScorer,
+    HalfResidentScorer,
     QuantizedScorer,
     ResidentScorer,
     quantize,
@@ -51,6 +53,44 @@ def additive(name):
         return FusedScorer(items, weights=WEIGHTS[:width], activation=name, threads=threads)
 
     return make
+
+
+def deep_parts(width, products):
+    """Return layers of whole numbers and the weights of the logit; half may be an inner product."""
+    n_hidden = width - products * (width // 2)
+    rng = np.random.default_rng(0)
+    shapes = [(9, n_hidden), (5, 9)]
+    layers = [
+        DenseLayer(
+            weights=rng.integers(-1, 2, shape).astype(np.float32),
+            bias=rng.integers(-2, 3, shape[0]).astype(np.float32),
+            activation="relu",
+        )
+        for shape in shapes
+    ]
+    return n_hidden, layers, WEIGHTS[:5]
+
+
+def deep(*, products):
+    def make(items, threads=1):
+        _, layers, weights = deep_parts(items["item_state"].shape[1], products)
+        return FusedScorer(
+            items, weights=weights, activation="relu", layers=layers, threads=threads
+        )
+
+    return make
+
+
+def deep_mix(*, products):
+    def mix(user, item):
+        n_hidden, layers, weights = deep_parts(item.shape[1], products)
+        hidden = np.maximum(user[:, :n_hidden] + item[:, :n_hidden], 0)
+        for layer in layers:
+            hidden = np.maximum(hidden @ layer.weights.astype(float).T + layer.bias, 0)
+        product = user[:, n_hidden:] * item[:, n_hidden:]
+        return np.concatenate([hidden * weights, product], axis=1)
+
+    return mix
 
 
 def quantized(items, threads=1):
@@ -114,8 +154,8 @@ def product_graph():
 
 
 @pytest.fixture(scope="module")
-def resident(tmp_path_factory):
-    """Return what makes a resident scorer of a joint graph, on the CPU."""
+def resident(tmp_path_factory, half_graphs):
+    """Return what makes resident scorers, on the CPU."""
 
     def make(joint):
         folder = tmp_path_factory.mktemp("resident")
@@ -124,7 +164,21 @@ def resident(tmp_path_factory):
         select, plain = (GraphSession(folder / f"{name}.onnx") for name in ("select", "joint"))
         return lambda items, threads=1: ResidentScorer(select, plain, items, Device.CPU)
 
-    return {"product": make(product_graph()), "distance": make(distance_graph())}
+    def half(items, threads=1):
+        return HalfResidentScorer(half_graphs[False], items, Device.CPU, threads=threads)
+
+    def half_relu(items, threads=1):
+        weights = WEIGHTS[: items["item_state"].shape[1]]
+        return HalfResidentScorer(
+            half_graphs[True], items, Device.CPU, weights=weights, threads=threads
+        )
+
+    return {
+        "product": make(product_graph()),
+        "distance": make(distance_graph()),
+        "half": half,
+        "half-relu": half_relu,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -142,9 +196,13 @@ def joint(tmp_path_factory):
         "additive-relu",
         "additive-relu-quantized",
         "additive-identity",
+        "deep",
+        "deep-and-dot",
         "generic-distance",
         "resident-product",
         "resident-distance",
+        "resident-half",
+        "resident-half-relu",
     ],
 )
 def case(request, joint, resident):
@@ -161,8 +219,15 @@ def case(request, joint, resident):
         return Case(
             name, additive("identity"), lambda user, item: WEIGHTS[: item.shape[1]] * (user + item)
         )
+    if name.startswith("deep"):
+        products = name == "deep-and-dot"
+        return Case(name, deep(products=products), deep_mix(products=products))
     if name == "resident-product":
         return Case(name, resident["product"], lambda user, item: user * item)
+    if name == "resident-half":
+        return Case(name, resident["half"], lambda user, item: user * item)
+    if name == "resident-half-relu":
+        return Case(name, resident["half-relu"], relu_mix)
     if name == "resident-distance":
         return Case(name, resident["distance"], lambda user, item: -np.abs(user - item))
     return Case(
@@ -419,8 +484,24 @@ def test_any_shape_scores_as_brute_force(case, n_items, n_users, width, k, share
 @pytest.mark.parametrize("width", [1, 7, 64, 80])
 @pytest.mark.parametrize(
     "make",
-    [FusedScorer, additive("relu"), additive("gelu"), quantized, quantized_relu],
-    ids=["dot", "additive-relu", "additive-gelu", "dot-quantized", "additive-relu-quantized"],
+    [
+        FusedScorer,
+        additive("relu"),
+        additive("gelu"),
+        deep(products=False),
+        deep(products=True),
+        quantized,
+        quantized_relu,
+    ],
+    ids=[
+        "dot",
+        "additive-relu",
+        "additive-gelu",
+        "deep",
+        "deep-and-dot",
+        "dot-quantized",
+        "additive-relu-quantized",
+    ],
 )
 def test_a_fused_score_is_the_same_to_the_bit_whichever_call_made_it(make, width):
     items, users = make_data(1001, 4, width=width, whole=False)

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from fuserank.engine.scoring.block_scores import GROUP
 from fuserank.engine.scoring.code_kernels import OFFSET
+from fuserank.engine.scoring.extents import extents, ranges
 from fuserank.engine.scoring.kernels import BLOCK
 
 __all__ = ["LARGEST_CODE", "Codes", "in_memory", "quantize"]
@@ -16,9 +17,6 @@ FloatArray = npt.NDArray[np.float32]
 DoubleArray = npt.NDArray[np.float64]
 
 LARGEST_CODE = 127
-_ROWS = 256 * BLOCK
-"""Items quantized at once."""
-
 _CACHE_LINE = 64
 
 _SLACK = 1e-9
@@ -68,20 +66,14 @@ def quantize(
     """
     n_items, width = states.shape
     groups = -(-width // GROUP)
-    ranges = [slice(first, min(first + _ROWS, n_items)) for first in range(0, n_items, _ROWS)]
-    regular = np.isfinite(constants)
-    largest = np.zeros(width)
-    for rows in ranges:
-        regular[rows] &= np.isfinite(states[rows]).all(axis=1)
-        mine = np.abs(states[rows][regular[rows]])
-        largest = np.maximum(largest, mine.max(axis=0, initial=0.0))
+    regular, largest = extents(states, constants)
     scales, unit = _scales(largest, weights)
     divisors = np.where(scales > 0, scales, 1.0)
     blocks = _aligned((-(-n_items // BLOCK), groups, BLOCK, GROUP))
     blocks.fill(OFFSET)
     errors = np.zeros(width)
     code_norm = error_norm = 0.0
-    for rows in ranges:
+    for rows in ranges(0, n_items):
         steps = np.where(regular[rows, None], states[rows], 0).astype(np.float64) / divisors
         codes = np.rint(steps).clip(-LARGEST_CODE, LARGEST_CODE)
         missed = np.abs(steps - codes) + _SLACK

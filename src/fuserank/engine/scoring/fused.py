@@ -1,4 +1,4 @@
-"""Scorers whose joint part is one compiled pass: inner product and two-layer perceptron."""
+"""Scorers whose joint part is one compiled pass: inner products and perceptrons."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fuserank.engine.scoring.deep import DenseLayer, packed
+from fuserank.engine.scoring.deep_kernels import scan_deep
 from fuserank.engine.scoring.eligibility import pack
 from fuserank.engine.scoring.kernels import BLOCK, gather, scan_additive, scan_dot
 from fuserank.engine.scoring.scorer import TopK
@@ -21,12 +23,19 @@ Words = npt.NDArray[np.uint64]
 _MIN_USERS = 8
 """Fewer users' candidates are scored sooner than another thread takes them up."""
 
+_MIN_DEEP_BLOCKS = MIN_BLOCKS // 16
+"""A block of a perceptron of several layers is that much more work."""
+
 
 class FusedScorer:
     """Exact scores of every item in one pass over the item states, selection included.
 
     `dot`:       score = ⟨user_state, item_state⟩ + user_constant + item_constant
     `additive`:  score = Σ_h weights_h·act(user_state_h + item_state_h) + both constants
+
+    An additive scorer may have layers behind that first one, z → act(W·z + b), to the
+    last of which the weights belong. Where the states are wider than the first layer, the numbers
+    behind are the factors of an inner product, which is added.
 
     The item states may be a memory-mapped file: they are read where they lie.
 
@@ -40,25 +49,32 @@ class FusedScorer:
         *,
         weights: FloatArray | None = None,
         activation: str | None = None,
+        layers: Sequence[DenseLayer] = (),
         threads: int = 1,
     ) -> None:
         """Take the item states.
 
         Args:
             item_states: ``item_state`` (n, width) float32 and ``item_constant`` (n,) float32.
-            weights: (width,) float32; given for `additive`.
-            activation: a name in `scan_additive`; given for `additive`.
+            weights: float32, one for each unit of the last layer; given for `additive`.
+            activation: of the first layer, a name in `scan_additive`; given for `additive`.
+            layers: those behind the first.
             threads: threads a pass may use.
         """
         self._states: FloatArray = _read_only(np.ascontiguousarray(item_states["item_state"]))
         self._constants: FloatArray = _read_only(np.ascontiguousarray(item_states["item_constant"]))
         width = self._states.shape[1]
-        self._scan: Callable[..., None] = (
-            scan_dot if activation is None else scan_additive[activation]
-        )
-        self._weights: FloatArray = _read_only(
-            np.ones(width, dtype=np.float32) if weights is None else np.asarray(weights)
-        )
+        self._scan: Callable[..., None]
+        self._parameters: tuple[Array, ...]
+        self._min_blocks = MIN_BLOCKS
+        if activation is None or weights is None:
+            self._scan, self._parameters = scan_dot, (np.ones(width, dtype=np.float32),)
+        elif layers or len(weights) < width:
+            self._scan, self._parameters = scan_deep, packed(activation, layers, weights)
+            self._min_blocks = _MIN_DEEP_BLOCKS
+        else:
+            self._scan, self._parameters = scan_additive[activation], (np.asarray(weights),)
+        self._parameters = tuple(_read_only(array) for array in self._parameters)
         self.shares = Shares(threads)
 
     @property
@@ -73,7 +89,7 @@ class FusedScorer:
         parts = self.shares.run(
             lambda first, last: self._part(items, users, words, k, (first, last)),
             words.shape[1],
-            MIN_BLOCKS,
+            self._min_blocks,
         )
         return TopK.merge(parts, k)
 
@@ -141,7 +157,7 @@ class FusedScorer:
         self._scan(
             *items,
             np.ascontiguousarray(users["user_state"]),
-            self._weights,
+            *self._parameters,
             np.ascontiguousarray(users["user_constant"]),
             words,
             *(blocks or (0, words.shape[1])),
@@ -157,7 +173,7 @@ def _all(n_rows: int) -> Words:
     return np.full((1, -(-n_rows // BLOCK)), ~np.uint64(0), dtype=np.uint64)
 
 
-def _read_only(array: FloatArray) -> FloatArray:
+def _read_only(array: Array) -> Array:
     """Return a view that is not written to.
 
     The compiler makes a kernel of its own for writable arrays: one kind of array, one kernel.

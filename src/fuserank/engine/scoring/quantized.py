@@ -1,11 +1,6 @@
 """The fused scorers over int8 codes: what could be among the best is found there, then rescored.
 
-Result and scores are those of the float32 scan, to the bit. For a user, let F_i be the score of
-item i as the float32 scan computes it, A_i the one computed of the codes, and |F_i - A_i| ≤ β for
-all i; `queries` says why there is such a β. The k items of the largest A have F ≥ A_(k) - β, so
-F_(k) ≥ A_(k) - β; and an item among the k best, ties included, has A_i ≥ F_i - β ≥ A_(k) - 2β. So a
-pass that keeps every item within 2β of its k-th best A misses none, and the float32 scan of those
-alone decides.
+`candidates` says why the result is that of the float32 scan, `queries` how far codes can be off.
 """
 
 from collections.abc import Mapping
@@ -15,11 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fuserank.engine.scoring.candidates import MAX_SHARE, Irregular, kth_best
 from fuserank.engine.scoring.code_kernels import OVERFLOW, scan_codes
 from fuserank.engine.scoring.codes import Codes
-from fuserank.engine.scoring.eligibility import Eligibility
 from fuserank.engine.scoring.fused import FusedScorer
-from fuserank.engine.scoring.kernels import BLOCK
 from fuserank.engine.scoring.queries import Queries, QueryMaker
 from fuserank.engine.scoring.scorer import TopK
 from fuserank.engine.scoring.shares import MIN_BLOCKS
@@ -30,9 +24,6 @@ Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
-
-_MAX_SHARE = 8
-"""More candidates than one item in so many cost more than the float32 scan saves."""
 
 _ROOM, _ROOM_A_RESULT = 2048, 8
 """Candidates a user may have: so many, and so many more for each item wanted."""
@@ -60,13 +51,6 @@ class _Found:
     scores: FloatArray
     rows: npt.NDArray[np.int32]
     overflowed: bool
-
-    def kth_best(self, k: int) -> FloatArray:
-        """Return (q,) float32: the k-th best score of each user, -inf where there are fewer."""
-        if self.scores.shape[1] < k:
-            return np.full(len(self.scores), -np.inf, dtype=np.float32)
-        best: FloatArray = np.partition(self.scores, -k, axis=1)[:, -k]
-        return best
 
 
 class QuantizedScorer:
@@ -96,10 +80,9 @@ class QuantizedScorer:
         # The scan works out addresses, which says nothing of strides.
         self._blocks = np.ascontiguousarray(codes.blocks)
         self._constants = np.ascontiguousarray(item_states["item_constant"])
-        self._irregular = codes.irregular
+        self._irregular = Irregular(codes.irregular, len(self._constants))
         self._queries = QueryMaker(codes, self._constants, weights)
         self._scan_codes = scan_codes[activation]
-        self._regular = Eligibility(len(self._constants)).words([(codes.irregular, None)])
 
     @property
     def n_items(self) -> int:
@@ -109,7 +92,7 @@ class QuantizedScorer:
     def top_k(self, users: Mapping[str, Array], words: Words, k: int) -> TopK:
         """Return the k best eligible items of each user; see `Scorer`."""
         k = min(k, self.n_items)
-        if k == 0 or k > self.n_items // _MAX_SHARE:
+        if k == 0 or k > self.n_items // MAX_SHARE:
             return self._exact.top_k(users, words, k)
         queries = self._queries.make(users)
         candidates = None
@@ -129,26 +112,21 @@ class QuantizedScorer:
 
     def _candidates(self, queries: Queries, words: Words, k: int) -> list[Rows] | None:
         """Return the rows that could be among each user's k best; None where they are too many."""
-        regular = words & self._regular if len(self._irregular) else words
+        regular = self._irregular.left_out(words)
         guesses = self._guess(queries, regular, k)
         found = self._scan(queries, regular, k, guesses)
-        kth = found.kth_best(k)
+        kth = kth_best(found.scores, k)
         if (kth < guesses).any():  # a guess was too high: fewer than k items surpass it
             found = self._scan(queries, regular, k, np.full_like(guesses, -np.inf))
-            kth = found.kth_best(k)
+            kth = kth_best(found.scores, k)
         kept = found.scores >= (kth - queries.margins)[:, None]
         kept &= found.rows >= 0
-        if found.overflowed or kept.sum() > len(kth) * (self.n_items // _MAX_SHARE):
+        if found.overflowed or kept.sum() > len(kth) * (self.n_items // MAX_SHARE):
             return None
         candidates = [
             mine[chosen].astype(np.int64) for mine, chosen in zip(found.rows, kept, strict=True)
         ]
-        if len(self._irregular):
-            candidates = [
-                np.sort(np.concatenate([mine, self._eligible_irregular(words[q % len(words)])]))
-                for q, mine in enumerate(candidates)
-            ]
-        return candidates
+        return self._irregular.added(candidates, words)
 
     def _guess(self, queries: Queries, words: Words, k: int) -> FloatArray:
         """Guess (q,) scores that more than k items surpass, from a sample of the blocks.
@@ -164,7 +142,7 @@ class QuantizedScorer:
         sample = self._scan(
             replace(queries, margins=np.zeros_like(queries.margins)), words, rank, nothing, _SAMPLED
         )
-        return nothing if sample.overflowed else sample.kth_best(rank)
+        return nothing if sample.overflowed else kth_best(sample.scores, rank)
 
     def _scan(
         self, queries: Queries, words: Words, k: int, guesses: FloatArray, step: int = 1
@@ -210,9 +188,3 @@ class QuantizedScorer:
             rows=np.concatenate([part.rows for part in parts], axis=1),
             overflowed=any(part.overflowed for part in parts),
         )
-
-    def _eligible_irregular(self, words: Words) -> Rows:
-        rows = self._irregular
-        bits = (words[rows // BLOCK] >> (rows % BLOCK).astype(np.uint64)) & np.uint64(1)
-        eligible: Rows = rows[bits.astype(bool)]
-        return eligible

@@ -14,13 +14,8 @@ Let s_j be a state, g_j its scale, c_j its code, e_j = s_j - g_j·c_j.
   unit·Σ m_j·max(c_j, r_j). A maximum moves no more than the more moved of its two, so the
   difference is at most Σ|w_j|·max(|e_j|, |d_j|), again by either bound, and what float64 left
   between w_j·g_j and unit·m_j.
-- *Rounding*. The float32 scan adds, in an unknown order, at most width + 4 roundings a term: with
-  γ_m = mε / (1 - mε), ε = 2⁻²⁴, it errs by γ times the sum of its terms' sizes. The sums of codes
-  are whole numbers and exact; completing a score takes four roundings. Underflow adds less than
-  2⁻¹⁰⁰ a term; where a sum could overflow, the float32 scan answers.
-
-Source: N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, section 4.2 (any
-order of summation).
+- *Rounding*. The sums of codes are whole numbers and exact; what float32 does is in `bounds`. Where
+  a sum could overflow, the float32 scan answers.
 """
 
 from collections.abc import Mapping
@@ -31,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fuserank.engine.scoring.block_scores import GROUP
+from fuserank.engine.scoring.bounds import LARGEST_SCORE, within_margins
 from fuserank.engine.scoring.code_kernels import OFFSET
 from fuserank.engine.scoring.codes import LARGEST_CODE, Codes
 
@@ -39,10 +35,6 @@ __all__ = ["Queries", "QueryMaker"]
 Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
 DoubleArray = npt.NDArray[np.float64]
-
-_EPSILON = 2.0**-24
-_LARGEST_SCORE = 1e30
-"""Sums below it are far from the overflow of float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +47,7 @@ class Queries:
         starts: (q,) int32.
         units: (q,) float32.
         constants: (q,) float32.
-        margins: (q,) float64: 2β and the rounding of a threshold; infinite where nothing bounds β.
+        margins: (q,) float64, as `within_margins` makes them.
     """
 
     multipliers: npt.NDArray[np.int8]
@@ -118,7 +110,9 @@ class QueryMaker:
             np.linalg.norm(weights * codes.scales)
             * np.hypot(codes.error_norm, np.linalg.norm(steps, axis=1)),
         )
-        mass = (np.abs(user) + reach) @ sizes * 2.0
+        sums = np.abs(user) + reach
+        # A hidden sum that overflows is no number times a weight of zero.
+        mass = np.where(sums.max(axis=1, initial=0.0) < LARGEST_SCORE, sums @ sizes * 2.0, np.inf)
         constant = constant + (user + np.maximum(-user - reach, 0.0)) @ weights
         return self._bounded(
             multipliers,
@@ -136,7 +130,7 @@ class QueryMaker:
         constants: DoubleArray,
         bounds: tuple[DoubleArray, DoubleArray],
     ) -> Queries:
-        """Add the roundings of float32 to the bounds.
+        """Pad the queries, and make margins of the bounds.
 
         These are (q,) differences in exact arithmetic, and (q,) sums of the sizes of all terms but
         the constants.
@@ -144,9 +138,6 @@ class QueryMaker:
         beta, mass = bounds
         mass = mass + np.abs(constants) + self._largest_constant
         width = len(self._codes.scales)
-        roundings = 2 * (width + 8) * _EPSILON  # of the float32 scan and of completing a score
-        beta = beta + roundings / (1.0 - roundings) * mass + width * 2.0**-100
-        margins = (2.0 * beta + 2.0**-22 * (mass + beta)) * (1 + 1e-6)
         shape = (len(units), -(-width // GROUP) * GROUP)
         # The scan reads whole rows by their address: these are contiguous, whatever came in.
         padded, padded_floors = np.zeros(shape, dtype=np.int8), np.zeros(shape, dtype=np.uint8)
@@ -157,5 +148,5 @@ class QueryMaker:
             starts=-OFFSET * padded.sum(axis=1, dtype=np.int32),
             units=units.astype(np.float32),
             constants=constants.astype(np.float32),
-            margins=np.where(mass < _LARGEST_SCORE, margins, np.inf),
+            margins=within_margins(beta, mass, width),
         )

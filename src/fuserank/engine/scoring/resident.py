@@ -1,39 +1,37 @@
-"""The scorer whose item states stay in a device's memory: the joint graph selects there."""
+"""The scorers whose item states stay in a device's memory, in float32 or in half of that."""
 
-import threading
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fuserank.engine.providers import Device, place
+from fuserank.engine.providers import Device
+from fuserank.engine.scoring.candidates import MAX_SHARE, Irregular, kth_best
+from fuserank.engine.scoring.device_scan import DeviceScan
+from fuserank.engine.scoring.fused import FusedScorer
 from fuserank.engine.scoring.generic import GenericScorer
-from fuserank.engine.scoring.kernels import BLOCK
+from fuserank.engine.scoring.half_queries import HalfQueries, HalfQueryMaker
+from fuserank.engine.scoring.half_states import HalfStates
 from fuserank.engine.scoring.scorer import TopK
-from fuserank.engine.session import BoundRun, GraphSession
+from fuserank.engine.session import GraphSession
 
-__all__ = ["SELECTION_BLOCK", "ResidentScorer"]
+__all__ = ["HalfResidentScorer", "ResidentScorer"]
 
 Array = npt.NDArray[Any]
+FloatArray = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
 
-SELECTION_BLOCK = 128
-"""Items whose best score stands for them in the graph; its count of items is a multiple of it."""
+logger = logging.getLogger(__name__)
 
-_TILE = 2048 * SELECTION_BLOCK
-"""Items a run: what lies between users and items is that much at a time."""
-
-_USERS = (1, 4, 16, 64)
-_RESULTS = (16, 128, 1024)
-"""The shapes that are run: of users, and of results for each. Others are padded, or take turns."""
-
-_LOWEST = np.finfo(np.float32).min
+_ASKED = 4
+"""Results asked for first for each item wanted: on normal numbers, candidates are fewer."""
 
 
 class ResidentScorer:
-    """Exact scores of every item through the graph that selects, tile by tile."""
+    """Float32 scores of every item through the graph that selects, tile by tile."""
 
     def __init__(
         self,
@@ -50,18 +48,13 @@ class ResidentScorer:
             item_states: by name, (n, …).
             device: where both graphs run.
         """
-        self._select = select
         self._named = GenericScorer(joint, item_states)
-        self._tile = min(_TILE, -(-self.n_items // SELECTION_BLOCK) * SELECTION_BLOCK)
-        self._tiles = [
-            {
-                name: place(self._padded(state[at : at + _TILE]), device)
-                for name, state in item_states.items()
-            }
-            for at in range(0, self.n_items, _TILE)
-        ]
-        self._runs: dict[tuple[int, ...], BoundRun] = {}
-        self._lock = threading.Lock()
+        self._scan = DeviceScan(
+            select,
+            self.n_items,
+            lambda first, last: {name: state[first:last] for name, state in item_states.items()},
+            device,
+        )
 
     @property
     def n_items(self) -> int:
@@ -71,80 +64,126 @@ class ResidentScorer:
     def top_k(self, users: Mapping[str, Array], words: Words, k: int) -> TopK:
         """Return the k best eligible items of each user; see `Scorer`."""
         k = min(k, self.n_items)
-        n_users = len(next(iter(users.values())))
         if k == 0:
-            return TopK.empty(n_users, 0)
-        found = []
-        for first in range(0, n_users, _USERS[-1]):
-            count = min(_USERS[-1], n_users - first)
-            size = next(size for size in _USERS if size >= count)
-            mine = {
-                name: _repeated(value[first : first + count], size) for name, value in users.items()
-            }
-            theirs = words if len(words) == 1 else words[first : first + count]
-            parts = [self._part(mine, count, theirs, k, tile) for tile in range(len(self._tiles))]
-            found.append(TopK.merge(parts, k))
-        return TopK.join(found)
+            return TopK.empty(len(next(iter(users.values()))), 0)
+        size = next(iter(self._scan.sizes(k)), self._scan.tile)
+        return TopK.merge([part.first(k) for part in self._scan.best(users, words, size)], k)
 
-    def score(self, users: Mapping[str, Array], rows: Rows) -> npt.NDArray[np.float32]:
+    def score(self, users: Mapping[str, Array], rows: Rows) -> FloatArray:
         """Return (q, m) float32 scores of m catalogue rows for each user; see `Scorer`."""
         return self._named.score(users, rows)
 
     def close(self) -> None:
         """Hold no threads of its own: nothing to release."""
 
-    def _part(
-        self, users: Mapping[str, Array], n_users: int, words: Words, k: int, tile: int
-    ) -> TopK:
-        """Return the k best of one tile, for users who are repeated up to a shape that is run."""
-        wanted = min(next((size for size in _RESULTS if size >= k), self._tile), self._tile)
-        first = tile * _TILE
-        q = len(next(iter(users.values())))
-        eligible = self._eligible(words, first, q if len(words) > 1 else 1)
-        inputs = {**users, "eligible": eligible}
-        found = self._run(inputs, wanted, tile).run(inputs)
-        scores, rows = found["best_scores"][:n_users], found["best_rows"][:n_users] + first
-        sizes = np.minimum((scores > -np.inf).sum(axis=1), k)
-        scores[scores == _LOWEST] = -np.inf  # what the graph raised, to tell it from nothing
-        return TopK(scores=scores[:, :k], rows=rows[:, :k], sizes=sizes)
 
-    def _run(self, inputs: Mapping[str, Array], wanted: int, tile: int) -> BoundRun:
-        """Return the run of these shapes on a tile, made when it is first asked for."""
-        q = len(next(iter(inputs.values())))
-        key = (tile, q, len(inputs["eligible"]), wanted)
-        with self._lock:
-            if key not in self._runs:
-                blocks = min(wanted, self._tile // SELECTION_BLOCK)
-                # Counts are read on the CPU, wherever the graph runs.
-                counts = {
-                    "blocks": place(np.array([blocks]), Device.CPU),
-                    "k": place(np.array([wanted]), Device.CPU),
-                }
-                outputs: dict[str, Array] = {
-                    "best_scores": np.empty((q, wanted), dtype=np.float32),
-                    "best_rows": np.empty((q, wanted), dtype=np.int64),
-                }
-                self._runs[key] = self._select.bind(
-                    {**self._tiles[tile], **counts}, inputs, outputs
-                )
-            return self._runs[key]
+class HalfResidentScorer:
+    """The items and scores of a `FusedScorer`, out of float16 states on a device.
 
-    def _eligible(self, words: Words, first: int, count: int) -> npt.NDArray[np.bool_]:
-        """Return (count, tile) bool, from the bits of a tile."""
-        mine = np.ascontiguousarray(words[:, first // BLOCK : (first + self._tile) // BLOCK])
-        bits = np.unpackbits(mine.view(np.uint8), axis=1, bitorder="little")
-        eligible = np.zeros((count, self._tile), dtype=np.bool_)
-        eligible[: len(bits), : bits.shape[1]] = bits
-        return eligible
+    The device finds what could be among the best; that alone is rescored on the CPU, from the
+    float32 states, so that scores are those of the float32 scan to the bit. `candidates` says why
+    none is missed, `half_queries` how far float16 can be off. That scan itself answers, on the CPU,
+    for users of whom nothing bounds it (states that are not finite, sums that could overflow), for
+    those with more candidates than a run of the graph returns, and where k is a large share of
+    the catalogue.
+    """
 
-    def _padded(self, state: Array) -> Array:
-        """Return a tile's states, zeros behind the last item."""
-        missing = self._tile - len(state)
-        return np.pad(state, [(0, missing)] + [(0, 0)] * (state.ndim - 1)) if missing else state
+    def __init__(
+        self,
+        select: GraphSession,
+        item_states: Mapping[str, Array],
+        device: Device,
+        *,
+        weights: FloatArray | None = None,
+        threads: int = 1,
+    ) -> None:
+        """Copy the item states to the device, rounded.
+
+        Args:
+            select: a graph with selection over float16 states.
+            item_states: as for `FusedScorer`.
+            device: where the graph runs.
+            weights: (width,) float32 of a perceptron with relu; None for an inner product.
+            threads: threads that rescoring may use.
+        """
+        activation = None if weights is None else "relu"
+        self._exact = FusedScorer(
+            item_states, weights=weights, activation=activation, threads=threads
+        )
+        states = HalfStates.measure(
+            item_states["item_state"], item_states["item_constant"], weights
+        )
+        self._irregular = Irregular(states.irregular, self.n_items)
+        self._queries = HalfQueryMaker(states)
+        self._scan = DeviceScan(
+            select,
+            self.n_items,
+            lambda first, last: {
+                "item_state": states.rounded(item_states["item_state"], first, last),
+                "item_constant": item_states["item_constant"][first:last],
+            },
+            device,
+            fixed={"groups": states.groups},
+        )
+
+    @property
+    def n_items(self) -> int:
+        """Items of the catalogue."""
+        return self._exact.n_items
+
+    def top_k(self, users: Mapping[str, Array], words: Words, k: int) -> TopK:
+        """Return the k best eligible items of each user; see `Scorer`."""
+        k = min(k, self.n_items)
+        if k == 0 or k > self.n_items // MAX_SHARE:
+            return self._exact.top_k(users, words, k)
+        queries = self._queries.make(users)
+        candidates = self._candidates(queries, words, k)
+        found = TopK.empty(len(queries.margins), k)
+        known = np.array(sorted(candidates), dtype=np.int64)
+        if len(known):
+            mine = [candidates[q] for q in known]
+            found.put(known, self._exact.top_k_of(_of(users, known), mine, k))
+        others = np.setdiff1d(np.arange(len(queries.margins)), known)
+        if len(others):
+            logger.debug("the float32 scan answers %d of %d users", len(others), len(found.sizes))
+            found.put(others, self._exact.top_k(_of(users, others), _words_of(words, others), k))
+        return found
+
+    def score(self, users: Mapping[str, Array], rows: Rows) -> FloatArray:
+        """Return (q, m) float32 scores of m catalogue rows for each user; see `Scorer`."""
+        return self._exact.score(users, rows)
+
+    def close(self) -> None:
+        """Release the threads that rescore."""
+        self._exact.close()
+
+    def _candidates(self, queries: HalfQueries, words: Words, k: int) -> dict[int, Rows]:
+        """Return, ascending, the rows that could be among a user's k best, where all are known."""
+        regular = self._irregular.left_out(words)
+        pending = np.flatnonzero(np.isfinite(queries.margins))
+        found: dict[int, Rows] = {}
+        for size in self._scan.sizes(_ASKED * k):
+            if not len(pending):
+                break
+            parts = self._scan.best(_of(queries.inputs, pending), _words_of(regular, pending), size)
+            scores = np.concatenate([part.scores for part in parts], axis=1)
+            rows = np.concatenate([part.rows for part in parts], axis=1)
+            least = kth_best(scores, k) - queries.margins[pending]
+            kept = (scores >= least[:, None]) & (scores > -np.inf)
+            # A tile whose last result is a candidate may hold more of them.
+            is_all = np.all(
+                [(part.sizes < size) | (part.scores[:, -1] < least) for part in parts], axis=0
+            ) | (size == self._scan.tile)
+            mine = [np.sort(rows[at, kept[at]]) for at in np.flatnonzero(is_all)]
+            done, pending = pending[is_all], pending[~is_all]
+            mine = self._irregular.added(mine, _words_of(words, done))
+            found.update(zip(done.tolist(), mine, strict=True))
+        return found
 
 
-def _repeated(value: Array, size: int) -> Array:
-    """Return `size` rows: those there are, and the first over again."""
-    rows = np.zeros(size, dtype=np.int64)
-    rows[: len(value)] = np.arange(len(value))
-    return value[rows]
+def _of(users: Mapping[str, Array], chosen: Rows) -> dict[str, Array]:
+    return {name: value[chosen] for name, value in users.items()}
+
+
+def _words_of(words: Words, chosen: Rows) -> Words:
+    return words if len(words) == 1 else words[chosen]

@@ -62,6 +62,17 @@ class TopK:
             merged.rows[user, : len(order)] = rows[order]
         return merged
 
+    def first(self, k: int) -> "TopK":
+        """Return the k best of these, as views."""
+        return TopK(
+            scores=self.scores[:, :k], rows=self.rows[:, :k], sizes=np.minimum(self.sizes, k)
+        )
+
+    def put(self, users: npt.NDArray[np.int64], found: "TopK") -> None:
+        """Write what was found for some of the users, by their positions."""
+        self.scores[users], self.rows[users] = found.scores, found.rows
+        self.sizes[users] = found.sizes
+
 
 class Scorer(Protocol):
     """Scores items for users from their states; safe under concurrent callers."""

@@ -1,0 +1,99 @@
+"""Which scorer a bundle needs on a device, and its parts read from the bundle."""
+
+import numpy as np
+import numpy.typing as npt
+
+from fuserank.bundle import Bundle, CodesInfo, ScorerKind, layout
+from fuserank.engine.catalogue import Catalogue
+from fuserank.engine.providers import Device
+from fuserank.engine.scoring import (
+    Codes,
+    DenseLayer,
+    FusedScorer,
+    GenericScorer,
+    HalfResidentScorer,
+    QuantizedScorer,
+    ResidentScorer,
+    Scorer,
+    in_memory,
+)
+from fuserank.engine.session import GraphSession
+
+__all__ = ["open_scorer"]
+
+
+def open_scorer(bundle: Bundle, catalogue: Catalogue, device: Device, threads: int) -> Scorer:
+    """Return what scans a bundle's catalogue on a device.
+
+    Args:
+        bundle: says how its joint part is run.
+        catalogue: of the same bundle.
+        device: `CPU` or `CUDA`, as `resolve_device` returned it.
+        threads: threads of a scan.
+
+    Raises:
+        ProviderError: a graph does not run on the device.
+    """
+    scorer = bundle.manifest.scorer
+    if device is Device.CUDA:
+        return _open_resident(bundle, catalogue, device, threads)
+    if scorer.kind is ScorerKind.GENERIC:
+        joint = GraphSession(bundle.file(layout.GRAPHS["joint"]), device, threads=threads)
+        return GenericScorer(joint, catalogue.states)
+    weights = _read_weights(bundle)
+    if bundle.manifest.codes is None:
+        return FusedScorer(
+            catalogue.states,
+            weights=weights,
+            activation=scorer.activation,
+            layers=_read_layers(bundle),
+            threads=threads,
+        )
+    return QuantizedScorer(
+        catalogue.states,
+        _read_codes(bundle, bundle.manifest.codes),
+        weights=weights,
+        activation=scorer.activation,
+        threads=threads,
+    )
+
+
+def _open_resident(bundle: Bundle, catalogue: Catalogue, device: Device, threads: int) -> Scorer:
+    select = GraphSession(bundle.file(layout.GRAPHS["select"]), device, captured=True)
+    dtypes = {spec.name: spec.dtype for spec in bundle.manifest.graphs["select"].inputs}
+    if dtypes.get("item_state") == "float16":
+        weights = _read_weights(bundle)
+        return HalfResidentScorer(
+            select, catalogue.states, device, weights=weights, threads=threads
+        )
+    joint = GraphSession(bundle.file(layout.GRAPHS["joint"]), device)
+    return ResidentScorer(select, joint, catalogue.states, device)
+
+
+def _read_weights(bundle: Bundle) -> npt.NDArray[np.float32] | None:
+    if bundle.manifest.scorer.kind is not ScorerKind.ADDITIVE:
+        return None
+    return np.asarray(bundle.array(layout.WEIGHTS))
+
+
+def _read_layers(bundle: Bundle) -> list[DenseLayer]:
+    return [
+        DenseLayer(
+            weights=bundle.array(layout.layer(index, "weights")),
+            bias=bundle.array(layout.layer(index, "bias")),
+            activation=activation,
+        )
+        for index, activation in enumerate(bundle.manifest.scorer.layers)
+    ]
+
+
+def _read_codes(bundle: Bundle, info: CodesInfo) -> Codes:
+    return Codes(
+        blocks=in_memory(bundle.array(layout.item_codes("blocks"))),
+        scales=bundle.array(layout.item_codes("scales")),
+        errors=bundle.array(layout.item_codes("errors")),
+        irregular=bundle.array(layout.item_codes("irregular")),
+        unit=info.unit,
+        code_norm=info.code_norm,
+        error_norm=info.error_norm,
+    )
