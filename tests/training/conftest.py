@@ -3,14 +3,19 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from fuserank.engine.encoder_config import TextRole
 from fuserank.engine.results import Embeddings
 from fuserank.schema import Field, Kind, Schema, Side
-from fuserank.training.data.dataset import Dataset, Interactions, Table
+from fuserank.training.data.dataset import Dataset, Interactions
 from fuserank.training.data.features import Features, build_features, fit_schema
+from fuserank.training.data.tables import Table
 from fuserank.training.train_config import TrainConfig
 
 N_USERS, N_ITEMS, LIKES = 24, 30, 8
@@ -24,7 +29,12 @@ class WordEncoder:
     space = "sha256:words"
 
     def encode(
-        self, texts: Sequence[str], *, on_progress: Callable[[int], None] | None = None
+        self,
+        texts: Sequence[str],
+        role: TextRole = TextRole.PASSAGE,
+        *,
+        on_progress: Callable[[int], None] | None = None,
+        keep: Path | None = None,
     ) -> Embeddings:
         assert all(texts), "a blank text must not reach the encoder"
         vectors = np.stack([sum(map(self._word, text.lower().split())) for text in texts])
@@ -128,3 +138,52 @@ def make_config() -> Callable[..., TrainConfig]:
     """Return a function that makes a configuration fit for the tiny data set."""
     small = TrainConfig(dim=8, hidden=8, epochs=3, batch_size=32, negatives=4)
     return lambda **options: replace(small, **options)
+
+
+DATASET_TOML = """
+name = "tiny"
+
+[interactions]
+path = "interactions.parquet"
+user = "user"
+item = "item"
+rating = "rating"
+timestamp = "time"
+positive_at = 4
+
+[users]
+path = "users.parquet"
+id = "user_id"
+fields.age = {kind = "number"}
+fields.city = {kind = "category"}
+fields.about = {kind = "text"}
+fields.history = {kind = "history", of = "words", max_length = 4}
+fields.profile = {kind = "text", joins = "history"}
+
+[items]
+path = "items.parquet"
+id = "item_id"
+title = "title"
+fields.genres = {kind = "categories", max_length = 2}
+fields.year = {kind = "number"}
+fields.words = {kind = "text", template = "{title}. {genres}."}
+fields.poster = {kind = "vector"}
+"""
+
+
+@pytest.fixture
+def toml(dataset: Dataset, tmp_path: Path) -> Path:
+    """The tiny data set as files, in the order of a store; the path of its dataset.toml."""
+    known = dataset.interactions.by_user()
+    columns = {
+        "user": [dataset.users.ids[row] for row in known.user],
+        "item": [dataset.items.ids[row] for row in known.item],
+        "rating": known.rating,
+        "time": known.timestamp,
+    }
+    pq.write_table(pa.table(columns), tmp_path / "interactions.parquet")
+    pq.write_table(pa.table(dataset.users.columns), tmp_path / "users.parquet")
+    pq.write_table(pa.table(dataset.items.columns), tmp_path / "items.parquet")
+    path = tmp_path / "dataset.toml"
+    path.write_text(DATASET_TOML)
+    return path

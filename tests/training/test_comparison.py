@@ -39,6 +39,8 @@ def test_figures_are_means_over_seeds(comparison, prepared, make_config):
     for metric, values in {
         "NDCG@10": [run.ranking.ndcg for run in runs],
         "roc_auc": [run.classification.roc_auc for run in runs],
+        "micro F1@10": [run.ranking.at(10).micro.f1 for run in runs],
+        "macro precision@20": [run.ranking.at(20).macro.precision for run in runs],
     }.items():
         assert found[metric].mean == pytest.approx(np.mean(values))
         assert found[metric].std == pytest.approx(np.std(values, ddof=1))
@@ -52,6 +54,9 @@ def test_every_baseline_stands_in_the_same_table(comparison):
     for one in evaluation.comparisons:
         assert one.comparison.low <= one.comparison.difference <= one.comparison.high
     assert comparison.page.fusion.keys() == {"user", "item"}
+    shown = [f"{a} {f}" for a in ("micro", "macro") for f in ("precision", "recall", "F1")]
+    assert all(list(figures) == shown for figures in comparison.page.labels.values())
+    assert set(comparison.page.labels) == set(evaluation.systems)
 
 
 def test_what_is_written_comes_back(comparison, tmp_path):

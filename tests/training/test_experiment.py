@@ -175,7 +175,7 @@ def test_files_that_are_not_there_or_not_text(tmp_path):
 
 
 def test_the_recipes_differ_and_are_all_documented():
-    assert RECIPES == ("movielens", "music", "news", "shop", "video")
+    assert RECIPES == ("movielens", "music", "news", "ratings", "shop", "video")
     assert len({recipe(name).train for name in RECIPES}) == len(RECIPES)
     assert all(f"| `{name}` |" in DOCS.read_text() for name in RECIPES)
     for command in (
@@ -186,7 +186,7 @@ def test_the_recipes_differ_and_are_all_documented():
         assert f"recipe: {', '.join(RECIPES)}." in (command.__doc__ or "")
 
 
-@pytest.mark.parametrize("name", ["movielens", "music", "news", "shop", "video"])
+@pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_trains(name, dataset, encoder):
     small = dataclasses.replace(recipe(name).train, epochs=1, dim=8, hidden=8, batch_size=64)
     run = train(dataset, encoder, small)

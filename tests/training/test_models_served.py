@@ -32,6 +32,7 @@ LOWERED = {
     "bilinear": (ScorerKind.DOT, DIM),
     "bilinear-matrix": (ScorerKind.DOT, DIM),
     "gmf": (ScorerKind.DOT, DIM),
+    "cosine": (ScorerKind.DOT, DIM),
     "two-tower": (ScorerKind.DOT, DIM),
     "finalmlp": (ScorerKind.DOT, DIM // 2),
     "fm": (ScorerKind.DOT, DIM),
@@ -87,6 +88,16 @@ def test_every_reading_of_a_history_is_served_as_keras_scores(
         epochs=1,
     )
     check_served(config, dataset, encoder, features, tmp_path)
+
+
+def test_a_second_model_beside_is_part_of_the_same_inner_product(dataset, encoder, make_config):
+    run = train(dataset, encoder, make_config(model="gmf", beside="cosine", epochs=1))
+    specs = specs_of(run.schema)
+    parts = factorise(
+        export_interaction(run.ranker.full, specs), sides_by_name(spec.name for spec in specs)
+    )
+    assert parts.scorer.kind is ScorerKind.DOT
+    assert parts.scorer.joint_multiply_adds == 2 * DIM
 
 
 def check_served(config, dataset, encoder, features, tmp_path):

@@ -20,7 +20,7 @@ from fuserank.training.model.collaborative import COLLABORATIVE_FIELD
 from fuserank.training.model.ranker import Ranker
 from fuserank.training.train_config import TrainConfig
 
-__all__ = ["TrainedRun"]
+__all__ = ["TrainedRun", "read_report"]
 
 _MODEL, _SCHEMA, _CONFIG, _REPORT = "model.keras", "schema.json", "config.json", "report.json"
 _VECTORS = "collaborative.npy"
@@ -77,13 +77,8 @@ class TrainedRun:
         import keras
 
         for name in (_MODEL, _SCHEMA, _CONFIG, _REPORT):
-            if not (directory / name).is_file():
-                raise DataError(
-                    f"{directory / name}: no such file; expected a directory that "
-                    "'fuserank train' wrote"
-                )
+            _check_there(directory / name)
         origin = _read_origin(directory / _CONFIG)
-        report_path = directory / _REPORT
         try:
             schema = Schema.from_json((directory / _SCHEMA).read_text(encoding="utf-8"))
             model = keras.saving.load_model(directory / _MODEL, safe_mode=True)
@@ -98,11 +93,22 @@ class TrainedRun:
             ranker=Ranker(model),
             schema=schema,
             config=origin.config,
-            report=Report.from_json(report_path.read_bytes(), str(report_path)),
+            report=read_report(directory),
             vectors=_read_vectors(directory / _VECTORS, schema),
             dataset_fingerprint=origin.dataset_fingerprint,
             encoder_space=origin.encoder_space,
         )
+
+
+def read_report(directory: Path) -> Report:
+    """Read what a run came to, without its model.
+
+    Raises:
+        DataError: the report is missing or damaged.
+    """
+    path = directory / _REPORT
+    _check_there(path)
+    return Report.from_json(path.read_bytes(), str(path))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +119,11 @@ class _Origin:
     dataset_fingerprint: str
     encoder_space: str
     versions: dict[str, str]
+
+
+def _check_there(path: Path) -> None:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; expected a directory that 'fuserank train' wrote")
 
 
 def _read_origin(path: Path) -> _Origin:

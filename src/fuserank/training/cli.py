@@ -1,24 +1,34 @@
 """Commands that fetch data and train."""
 
 import os
+import shutil
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import cyclopts
 from cyclopts import Parameter
-from rich.table import Table
+from cyclopts.validators import Number
 
 from fuserank import console
 from fuserank.training.data.movielens import MOVIELENS_LICENCE, default_cache, fetch_movielens_100k
-from fuserank.training.evaluation.evaluate import Report
 from fuserank.training.experiment import Experiment, find_experiment
+from fuserank.training.printing import (
+    print_baselines,
+    print_comparison,
+    print_report,
+    print_trials,
+)
 from fuserank.training.train_config import TrainConfig
 
 if TYPE_CHECKING:
-    from fuserank.training.tune import Tuned
+    from fuserank.training.data.dataset import Dataset
+    from fuserank.training.fitting.workers import Workers
+    from fuserank.training.train import Job
 
-__all__ = ["baselines", "data", "evaluate", "print_report", "train", "tune"]
+__all__ = ["baselines", "data", "evaluate", "train", "tune"]
 
 data = cyclopts.App(name="data")
 
@@ -50,6 +60,8 @@ def train(
     out: Path,
     *,
     experiment: str | None = None,
+    store: Path | None = None,
+    workers: Annotated[int, Parameter(validator=Number(gte=1))] = 1,
     resume: bool = False,
     tensorboard: Path | None = None,
     config: Annotated[TrainConfig, Parameter(name="*")] = _DEFAULTS,
@@ -61,34 +73,40 @@ def train(
         dataset: The dataset.toml that describes the data.
         encoder: Directory that 'fuserank export encoder' wrote.
         out: Directory to write.
-        experiment: An experiment file, or a recipe: movielens, music, news, shop, video. The
+        experiment: A file, or a recipe: movielens, music, news, ratings, shop, video. The
             command line overrides it.
-        resume: Keep the state after every epoch beside OUT, and go on from it where it is there.
+        store: Directory for interactions that are larger than memory, brought in order once; one
+            that was made of the same file is used again. A sample of users is judged.
+        workers: Processes of this machine that share every batch; the model is that of one.
+        resume: Keep embeddings and the state after every epoch beside OUT, and go on from them
+            where they are there.
         tensorboard: Directory for TensorBoard's event files.
         config: Model and options.
         json: Print JSON.
     """
     _import_tensorflow()
     from fuserank.engine.encoder import TextEncoder
-    from fuserank.training.data.dataset import load_dataset
-    from fuserank.training.train import train as train_ranker
+    from fuserank.training.artifact import read_report
+    from fuserank.training.fitting.workers import launch
+    from fuserank.training.train import prepare
 
-    loaded = load_dataset(dataset)
-    console.err.print(str(loaded.cleaning))
-    with console.steps("training") as advance:
-        run = train_ranker(
-            loaded,
-            TextEncoder.load(encoder),
-            config,
-            on_progress=advance,
-            checkpoint=out.with_name(f"{out.name}.checkpoint") if resume else None,
-            tensorboard=tensorboard,
-        )
-    run.save(out)
-    if json:
-        console.print_json(run.report)
+    loaded = _load(dataset, store)
+    checkpoint = out.with_name(f"{out.name}.checkpoint") if resume else None
+    keep = out.with_name(f"{out.name}.texts") if resume else None
+    prepared = prepare(loaded, TextEncoder.load(encoder), leave_out=config.leave_out, keep=keep)
+    console.err.print(str(prepared.cleaning))
+    run = partial(_run, prepared.job(config), out, checkpoint, tensorboard)
+    if workers == 1:
+        run()
     else:
-        print_report(config.model, run.report)
+        launch(workers, run)
+    report = read_report(out)
+    if keep is not None:
+        shutil.rmtree(keep, ignore_errors=True)
+    if json:
+        console.print_json(report)
+    else:
+        print_report(config.model, report)
 
 
 def baselines(
@@ -102,7 +120,7 @@ def baselines(
 
     Args:
         dataset: The dataset.toml that describes the data.
-        experiment: An experiment file, or a recipe: movielens, music, news, shop, video. The
+        experiment: A file, or a recipe: movielens, music, news, ratings, shop, video. The
             command line overrides it.
         config: Of the options, those of the split and the seed count.
         json: Print JSON.
@@ -122,16 +140,7 @@ def baselines(
             }
         )
         return
-    table = Table(title="baselines on held-out interactions", box=None)
-    table.add_column("")
-    table.add_column("options")
-    for name in ("Recall@10", "NDCG@10"):
-        table.add_column(name, justify="right")
-    for name, baseline in judged.items():
-        options = ", ".join(f"{key} {value:g}" for key, value in baseline.options.items())
-        ranking = baseline.found.ranking
-        table.add_row(name, options, f"{ranking.recall:.4f}", f"{ranking.ndcg:.4f}")
-    console.out.print(table)
+    print_baselines(judged)
 
 
 def tune(
@@ -153,7 +162,7 @@ def tune(
         dataset: The dataset.toml that describes the data.
         encoder: Directory that 'fuserank export encoder' wrote.
         out: Directory to write best.toml, an experiment file, and trials.json to.
-        experiment: An experiment file, or a recipe: movielens, music, news, shop, video. The
+        experiment: A file, or a recipe: movielens, music, news, ratings, shop, video. The
             command line overrides it; its section tune says what is tried.
         trials: How many to come to, those already in OUT included.
         seconds: Time after which no further trial begins.
@@ -181,7 +190,7 @@ def tune(
     if json:
         console.print_json(tuned)
     else:
-        _print_trials(tuned)
+        print_trials(tuned)
         console.out.print(f"the best: {out / BEST}")
 
 
@@ -201,7 +210,7 @@ def evaluate(
         dataset: The dataset.toml that describes the data.
         encoder: Directory that 'fuserank export encoder' wrote.
         out: Directory to write evaluation.json and evaluation.html to.
-        experiment: An experiment file, or a recipe: movielens, music, news, shop, video. The
+        experiment: A file, or a recipe: movielens, music, news, ratings, shop, video. The
             command line overrides it; its section evaluate says whether baselines are judged.
         seeds: Runs; the experiment's unless given.
         config: Model and options.
@@ -216,6 +225,7 @@ def evaluate(
     plan = (Experiment() if experiment is None else find_experiment(experiment)).evaluate
     loaded = load_dataset(dataset)
     prepared = prepare(loaded, TextEncoder.load(encoder), leave_out=config.leave_out)
+    console.err.print(str(prepared.cleaning))
     with console.steps("evaluating") as advance:
         compared = evaluate_seeds(
             prepared,
@@ -228,40 +238,40 @@ def evaluate(
     if json:
         console.print_json(compared.evaluation)
         return
-    table = Table(title=compared.page.title, caption=compared.page.subtitle, box=None)
-    table.add_column("")
-    shown = ("Recall@10", "NDCG@10", "MAP@10", "coverage@10", "roc_auc")
-    for name in shown:
-        table.add_column(name, justify="right")
-    for system, figures in compared.page.summary.items():
-        table.add_row(system, *(str(figures[name]) if name in figures else "" for name in shown))
-    console.out.print(table)
+    print_comparison(compared)
     console.out.print(f"the page: {out / 'evaluation.html'}")
 
 
-def print_report(model: str, report: Report) -> None:
-    """Print what a trained ranker came to, next to popularity."""
-    table = Table(title=f"{model} on held-out interactions", box=None)
-    table.add_column("")
-    for name in ("Recall@10", "NDCG@10"):
-        table.add_column(name, justify="right")
-    table.add_row(model, f"{report.ranking.recall:.4f}", f"{report.ranking.ndcg:.4f}")
-    popular = report.popularity
-    table.add_row("popularity", f"{popular.recall:.4f}", f"{popular.ndcg:.4f}")
-    console.out.print(table)
+def _load(dataset: Path, store: Path | None) -> "Dataset":
+    from fuserank.training.batches.stored_dataset import load_stored
+    from fuserank.training.data.dataset import load_dataset
+
+    return load_dataset(dataset) if store is None else load_stored(dataset, store)
 
 
-def _print_trials(tuned: "Tuned") -> None:
-    options = list(tuned.trials[0].options)
-    table = Table(title="trials, judged on the validation part", box=None)
-    for name in ("#", "NDCG@10", "", *options):
-        table.add_column(name, justify="left" if not name else "right")
-    for number, trial in enumerate(tuned.trials):
-        ndcg = "" if trial.ndcg is None else f"{trial.ndcg:.4f}"
-        state = "best" if number == tuned.best_trial else trial.state
-        values = (f"{v:.3g}" if isinstance(v, float) else str(v) for v in trial.options.values())
-        table.add_row(str(number), ndcg, state, *values)
-    console.out.print(table)
+def _run(
+    job: "Job",
+    out: Path,
+    checkpoint: Path | None,
+    tensorboard: Path | None,
+    workers: "Workers | None" = None,
+) -> None:
+    """Train, alone or as one of several workers, and write the run."""
+    from fuserank.training.train import run_job
+
+    shown = console.steps("training") if workers is None or workers.is_first else nullcontext()
+    with shown as advance:
+        run = run_job(
+            job,
+            on_progress=advance,
+            checkpoint=checkpoint,
+            tensorboard=tensorboard,
+            workers=workers,
+        )
+    if run is not None:
+        run.save(out)
+    if workers is not None:
+        workers.of_first((0.0,))  # who leaves ends the cluster: all wait for the first to write
 
 
 def _import_tensorflow() -> None:

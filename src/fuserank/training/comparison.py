@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from fuserank.bundle.atomic import write_directory
-from fuserank.training.data.histories import Histories
 from fuserank.training.data.splits import Parts, divide
 from fuserank.training.evaluation import metrics
 from fuserank.training.evaluation.baselines import judge_baselines
@@ -43,6 +43,12 @@ _CUTS = {
     "diversity": "diversity",
 }
 """Figures of lists, and what they are called."""
+_LABELS = {
+    f"{average}.{figure}": f"{average} {shown}"
+    for average in ("micro", "macro")
+    for figure, shown in {"precision": "precision", "recall": "recall", "f1": "F1"}.items()
+}
+"""Figures of lists as sets of labels, and what they are called."""
 _PAIRS = ("roc_auc", "pr_auc", "log_loss", "accuracy", "f1", "macro_f1", "brier")
 _SHOWN = ("Recall@10", "NDCG@10", "MAP@10", "Precision@10", "MRR@10", "HitRate@10", "coverage@10")
 
@@ -170,7 +176,7 @@ def _runs(config: TrainConfig, seeds: int) -> list[TrainConfig]:
 
 def _fusion_weights(trained: Trained, parts: Parts) -> dict[str, dict[str, float]]:
     ranker, features = trained.fitted.ranker, trained.features
-    likes = Histories.of_positives(parts.train, n_users=len(features.users))
+    likes = parts.train.histories(len(features.users))
     users = user_inputs(ranker, features, likes, trained.schema)
     return fusion_weights(ranker, users, features.items.tensors)
 
@@ -179,8 +185,8 @@ def _ranking_figures(ranking: Ranking) -> dict[str, float]:
     return {
         f"{shown}@{cut.k}": value
         for cut in ranking.cuts
-        for name, shown in _CUTS.items()
-        if (value := getattr(cut, name)) is not None
+        for name, shown in (_CUTS | _LABELS).items()
+        if (value := attrgetter(name)(cut)) is not None
     }
 
 
@@ -237,6 +243,14 @@ def _page(
                 metric: figures[metric]
                 for metric in (*_SHOWN, "roc_auc", "log_loss")
                 if metric in figures
+            }
+            for name, figures in evaluation.systems.items()
+        },
+        labels={
+            name: {
+                shown: figures[metric]
+                for shown in _LABELS.values()
+                if (metric := f"{shown}@10") in figures
             }
             for name, figures in evaluation.systems.items()
         },

@@ -8,6 +8,7 @@ from fuserank.training.data.splits import SplitConfig
 
 __all__ = [
     "Adapter",
+    "Beside",
     "CollaborativeAs",
     "CollaborativeName",
     "FusionName",
@@ -26,6 +27,7 @@ Model = Literal[
     "bilinear",
     "bilinear-matrix",
     "gmf",
+    "cosine",
     "two-tower",
     "deep-perceptron",
     "neumf",
@@ -43,6 +45,7 @@ FusionName = Literal["concat", "weighted", "attention", "channel"]
 HistoryName = Literal["mean", "attention", "gru", "sasrec"]
 CollaborativeName = Literal["none", "ease", "ials", "lightgcn"]
 CollaborativeAs = Literal["blend", "source"]
+Beside = Literal["none", "cosine"]
 Adapter = Literal["linear", "mlp", "experts"]
 MseOn = Literal["probability", "logit"]
 Loss = Literal["cross-entropy", "bpr", "softmax"]
@@ -74,6 +77,9 @@ class TrainConfig:
         factors: width of these vectors.
         collaborative_as: ``blend`` adds their inner product to the model's score, by a weight that
             is chosen on the validation part; ``source`` fuses them with the other sources.
+        beside: a second model that is trained in the same steps, with towers of its own, by softmax
+            over all items of a batch; its logit is added by a weight that is chosen on the
+            validation part. ``cosine`` or ``none``.
         calibrate: whether slope and intercept of the logit are fitted to the validation part, so
             that probabilities are those of observed pairs.
         dim: width of φ and ψ, and of the wider sources.
@@ -95,8 +101,8 @@ class TrainConfig:
             positives of other users; ``hard``, uniform, of which the best-scored eighth counts.
         negative_weight: weight of a drawn item in the loss, where the positive weighs 1; less
             than 1 brings probabilities nearer to those of items that users chose to rate.
-        dislike_weight: weight of an observed negative, a rating below the data set's threshold;
-            one is drawn for each positive.
+        dislike_weight: weight of an observed negative, a rating below the data set's threshold.
+            One is drawn for each positive, and stands for as many as the user has for each.
         id_dropout: share of ids, on both sides, that training hides, so that texts and
             attributes learn to carry those never seen.
         cold_dropout: share of users of whom training hides everything but the history.
@@ -122,6 +128,7 @@ class TrainConfig:
     collaborative: CollaborativeName = "none"
     factors: int = 64
     collaborative_as: CollaborativeAs = "blend"
+    beside: Beside = "none"
     calibrate: bool = True
     dim: int = 64
     hidden: int = 64
@@ -153,6 +160,7 @@ class TrainConfig:
         self._one_of("fusion", get_args(FusionName))
         self._one_of("history", get_args(HistoryName))
         self._one_of("adapter", get_args(Adapter))
+        self._one_of("beside", get_args(Beside))
         self._one_of("collaborative", get_args(CollaborativeName))
         self._one_of("collaborative_as", get_args(CollaborativeAs))
         self._check("whiten", "0 or more", self.whiten >= 0)
@@ -174,10 +182,11 @@ class TrainConfig:
         )
         for name in whole:
             self._check(name, "a whole number from 1", getattr(self, name) >= 1)
-        if self.blends and self.model == "din":
+        if (self.blends or self.beside != "none") and self.model == "din":
             raise ConfigError(
-                "train: found collaborative vectors to blend with model 'din', which reads the "
-                "events of a history; set collaborative_as to 'source', or choose another model"
+                "train: found something to add to the logit of model 'din', which reads the events "
+                "of a history; set collaborative_as to 'source' and beside to 'none', or choose "
+                "another model"
             )
         self._check("learning_rate", "a number above 0", self.learning_rate > 0)
         for name in ("mse_weight", "weight_decay", "negative_weight", "dislike_weight", "seed"):

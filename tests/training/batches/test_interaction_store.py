@@ -1,3 +1,4 @@
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -6,14 +7,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from fuserank.errors import DataError
-from fuserank.training.batches import interaction_store
+from fuserank.training.batches import store_writing
 from fuserank.training.batches.event_index import EventIndex
-from fuserank.training.batches.interaction_store import (
-    divide_stored,
-    open_store,
-    store_interactions,
-)
+from fuserank.training.batches.interaction_store import open_store
 from fuserank.training.batches.sampling import Sampler
+from fuserank.training.batches.store_writing import store_interactions
+from fuserank.training.batches.stored_dataset import load_stored
+from fuserank.training.batches.stored_parts import divide_stored
 from fuserank.training.data.dataset import Interactions, load_dataset
 from fuserank.training.data.dataset_config import InteractionsConfig
 from fuserank.training.data.splits import SplitConfig
@@ -26,7 +26,7 @@ ITEMS = [f"i{row}" for row in range(N_ITEMS)]
 
 @pytest.fixture(autouse=True)
 def few_rows_at_once(monkeypatch):
-    monkeypatch.setattr(interaction_store, "_ROWS", 128)
+    monkeypatch.setattr(store_writing, "_ROWS", 128)
 
 
 @pytest.fixture
@@ -96,6 +96,27 @@ def test_a_store_holds_what_the_file_does_in_order(options, loaded, tmp_path):
     assert_same(open_store(tmp_path / "store"), loaded)
 
 
+def test_a_store_is_sent_to_another_process_as_a_path(options, loaded, tmp_path):
+    stored = store_interactions(options, USERS, ITEMS, tmp_path / "store")
+    sent = pickle.dumps(stored)
+    assert len(sent) < 300
+    assert_same(pickle.loads(sent), loaded)
+
+
+def test_what_is_asked_of_interactions_is_the_same_of_a_store(options, loaded, tmp_path):
+    stored = store_interactions(options, USERS, ITEMS, tmp_path / "store")
+    some = np.array([38, 7, 39, 0])
+    assert_same(stored.of_users(some), loaded.of_users(some))
+    assert len(stored.of_users(some[2:3])) == 0
+    assert_same(stored.by_user(), loaded.by_user())
+    for name, n in (("user_counts", N_USERS), ("item_counts", N_ITEMS), ("like_counts", N_ITEMS)):
+        np.testing.assert_array_equal(getattr(stored, name)(n), getattr(loaded, name)(n))
+    for array in ("start", "items"):
+        np.testing.assert_array_equal(
+            getattr(stored.histories(N_USERS), array), getattr(loaded.histories(N_USERS), array)
+        )
+
+
 def test_without_ratings_and_times_all_are_liked_in_the_order_of_the_file(options, tmp_path):
     plain = replace(options, rating=None, timestamp=None, positive_at=None)
     stored = store_interactions(plain, USERS, ITEMS, tmp_path / "store")
@@ -106,53 +127,10 @@ def test_without_ratings_and_times_all_are_liked_in_the_order_of_the_file(option
     assert_indexed(stored)
 
 
-@pytest.mark.parametrize("strategy", ["per_user", "random"])
-def test_parts_are_stores_that_cover_it_all(options, tmp_path, strategy):
-    stored = store_interactions(options, USERS, ITEMS, tmp_path / "store")
-    config = SplitConfig(strategy=strategy, validation=0.2, test=0.1)
-    parts = divide_stored(stored, config, 3, tmp_path / "parts")
-    again = divide_stored(stored, config, 3, tmp_path / "again")
-    pairs = []
-    for name in ("train", "validation", "test"):
-        part = getattr(parts, name)
-        assert_same(part, getattr(again, name))
-        assert_indexed(part)
-        pairs += list(zip(part.user.tolist(), part.item.tolist(), strict=True))
-    assert sorted(pairs) == sorted(zip(stored.user.tolist(), stored.item.tolist(), strict=True))
-    assert len(parts.validation) == pytest.approx(0.2 * len(stored), rel=0.2)
-    assert len(parts.test) == pytest.approx(0.1 * len(stored), rel=0.3)
-
-
-def test_a_split_by_time_is_refused(options, tmp_path):
-    stored = store_interactions(options, USERS, ITEMS, tmp_path / "store")
-    with pytest.raises(DataError, match=r"found strategy 'time', expected 'per_user' or 'random'"):
-        divide_stored(stored, SplitConfig(strategy="time"), 3, tmp_path / "parts")
-
-
 @pytest.fixture
-def tiny_parts(dataset, tmp_path):
+def tiny_parts(toml, tmp_path):
     """The tiny data set's parts in stores."""
-    known = dataset.interactions
-    pq.write_table(
-        pa.table(
-            {
-                "user": [dataset.users.ids[row] for row in known.user],
-                "item": [dataset.items.ids[row] for row in known.item],
-                "rating": known.rating,
-                "time": known.timestamp,
-            }
-        ),
-        tmp_path / "tiny.parquet",
-    )
-    options = InteractionsConfig(
-        path=tmp_path / "tiny.parquet",
-        user="user",
-        item="item",
-        rating="rating",
-        timestamp="time",
-        positive_at=4,
-    )
-    stored = store_interactions(options, dataset.users.ids, dataset.items.ids, tmp_path / "store")
+    stored = load_stored(toml, tmp_path / "store").interactions
     return divide_stored(stored, SplitConfig(), 42, tmp_path / "parts")
 
 

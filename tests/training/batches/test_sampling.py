@@ -49,7 +49,38 @@ def test_an_epoch_holds_every_positive_once_with_its_negatives(batches, features
 def test_labels_and_weights_say_what_each_candidate_is(batches):
     for batch in batches(dislike_weight=0.5, negative_weight=0.25):
         assert batch.labels.tolist() == [[1] + [0] * 5] * len(batch.labels)
-        assert batch.weights.tolist() == [[1, 0.5, *[0.25] * 4]] * len(batch.weights)
+        assert (batch.weights[:, 0] == 1).all()
+        assert (batch.weights[:, 2:] == 0.25).all()
+
+
+def test_dislikes_drawn_in_an_epoch_weigh_as_much_as_there_are(batches, dataset):
+    """So a user's share of likes is learned as it is, however many of either there are."""
+    seen = dataset.interactions
+    weigh, users = np.zeros(len(dataset.users)), []
+    for batch in batches(dislike_weight=0.5, id_dropout=0.0, cold_dropout=0.0, visitors=0.0):
+        rows = batch.users["user.user_id"] - 1  # the first is the unknown one
+        np.add.at(weigh, rows, batch.weights[:, 1])
+        users.extend(rows)
+    dislikes = np.bincount(seen.user[~seen.positive], minlength=len(weigh))
+    liking = np.unique(users)
+    np.testing.assert_allclose(weigh[liking], 0.5 * dislikes[liking], rtol=1e-5)
+
+
+def test_presence_is_how_often_batches_have_an_item(features, dataset, schema, make_config):
+    config = make_config(batch_size=4, negatives=2)
+    sampler = Sampler(features, dataset.interactions, schema, config)
+    n_items, times, n_batches = len(dataset.items), np.zeros(len(dataset.items)), 0
+    years = features.items.tensors["item.year"][:, 0]
+    place = {year: row for row, year in enumerate(years)}
+    log_presence = np.full(n_items, np.nan)
+    for number in range(60):
+        for batch in sampler.epoch(number):
+            of_items = batch.candidates[:, np.r_[0, 2:4]]  # dislikes are few, and not counted
+            items = np.array([place[year] for year in batch.items["item.year"][:, 0]])
+            times[np.unique(items[of_items])] += 1
+            log_presence[items] = batch.log_presence
+            n_batches += 1
+    np.testing.assert_allclose(np.exp(log_presence), times / n_batches, atol=0.12)
 
 
 def test_a_user_without_dislikes_or_without_unseen_items_has_no_such_candidate(

@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fuserank.engine.encoder_config import TextRole
 from fuserank.errors import SchemaError
 from fuserank.schema import Field, Kind, Side
 from fuserank.training.data.features import build_features, fit_schema
@@ -23,6 +24,21 @@ def test_texts_go_through_the_encoder_and_an_empty_one_is_a_row_of_zeros(feature
     expected = encoder.encode(["likes Comedy"]).vectors[0]
     np.testing.assert_array_equal(about[1], expected)
     np.testing.assert_array_equal(about[4], expected)
+
+
+def test_texts_of_users_are_queries_and_those_of_items_passages(dataset, schema, encoder):
+    roles = {}
+
+    class Noting:
+        dim = encoder.dim
+
+        def encode(self, texts, role, *, on_progress=None, keep=None):
+            roles.update(dict.fromkeys(texts, role))
+            return encoder.encode(texts)
+
+    build_features(dataset, schema, Noting())
+    assert roles["likes War"] is TextRole.QUERY
+    assert {role for text, role in roles.items() if text.startswith("title")} == {TextRole.PASSAGE}
 
 
 def test_a_history_event_looks_like_the_item_field_it_names(features, schema):
@@ -49,3 +65,18 @@ def test_an_encoder_of_another_width_is_refused(dataset, encoder):
         SchemaError, match=r"'about': found text embeddings of width 12, expected 5"
     ):
         build_features(dataset, fit_schema(dataset, 5), encoder)
+
+
+def test_embeddings_are_kept_where_they_are_asked_for(dataset, schema, encoder, tmp_path):
+    asked = []
+
+    class Keeping:
+        dim = encoder.dim
+
+        def encode(self, texts, role, *, on_progress=None, keep=None):
+            asked.append(keep)
+            return encoder.encode(texts)
+
+    build_features(dataset, schema, Keeping(), keep=tmp_path)
+    build_features(dataset, schema, Keeping())
+    assert asked == [tmp_path, tmp_path, None, None]

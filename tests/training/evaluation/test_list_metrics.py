@@ -74,8 +74,18 @@ LISTS = np.array([[0, 1, 2], [2, 3, -1], [1, -1, -1], [-1, -1, -1]])
 
 
 def test_coverage_counts_items_in_any_list():
-    assert list_metrics.coverage(LISTS, 8) == 4 / 8
-    assert list_metrics.coverage(LISTS[3:], 8) == 0
+    nothing = np.zeros((4, 8), bool)
+    assert list_metrics.coverage(list_metrics.label_counts(LISTS, nothing)) == 4 / 8
+    assert list_metrics.coverage(list_metrics.label_counts(LISTS[3:], nothing[3:])) == 0
+
+
+def test_lists_are_sets_of_labels():
+    relevant = np.zeros((4, 5), bool)
+    relevant[[0, 0, 1, 3], [1, 4, 2, 0]] = True
+    found = list_metrics.label_counts(LISTS, relevant)
+    assert found.right.tolist() == [0, 1, 1, 0, 0]
+    assert found.predicted.tolist() == [1, 2, 2, 1, 0]
+    assert found.true.tolist() == [1, 1, 1, 0, 1]
 
 
 def test_novelty_is_the_mean_self_information_of_a_list():

@@ -147,32 +147,3 @@ def test_true_probabilities_are_calibrated():
     p = rng.random(100_000)
     assert metrics.calibration(rng.random(100_000) < p, p).error < 0.01
     assert metrics.calibration(rng.random(100_000) < p, np.ones_like(p)).error > 0.4
-
-
-MATRICES = st.tuples(st.integers(1, 20), st.integers(2, 5)).flatmap(
-    lambda shape: st.tuples(hnp.arrays(np.bool_, shape), hnp.arrays(np.bool_, shape))
-)
-
-
-@given(MATRICES)
-def test_averages_over_labels_agree_with_sklearn(matrices):
-    for average in ("micro", "macro"):
-        found = getattr(metrics, f"{average}_average")(*matrices)
-        expected = reference.precision_recall_fscore_support(
-            *matrices, average=average, zero_division=0
-        )
-        assert (found.precision, found.recall, found.f1) == pytest.approx(expected[:3]), average
-
-
-@given(PAIRS)
-def test_averages_over_both_classes_agree_with_sklearn_and_micro_is_accuracy(pairs):
-    labels, scores = pairs
-    predicted = scores >= 0
-    found = metrics.macro_average(labels, predicted)
-    expected = reference.precision_recall_fscore_support(
-        labels, predicted, average="macro", labels=[False, True], zero_division=0
-    )
-    assert (found.precision, found.recall, found.f1) == pytest.approx(expected[:3])
-    micro = metrics.micro_average(labels, predicted)
-    accuracy = metrics.accuracy(labels, predicted)
-    assert (micro.precision, micro.recall, micro.f1) == pytest.approx((accuracy,) * 3)

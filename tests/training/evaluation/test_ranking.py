@@ -4,7 +4,8 @@ import pytest
 
 from fuserank.errors import DataError
 from fuserank.training.data.dataset import Interactions
-from fuserank.training.evaluation.ranking import Ranking, judge_users
+from fuserank.training.evaluation.label_metrics import Averages
+from fuserank.training.evaluation.ranking import Ranking, judge_users, share_of_users
 
 
 def interactions(*triples):
@@ -78,6 +79,29 @@ def test_every_length_of_a_list_is_judged():
     assert found.at(3).hit_rate == found.at(3).mrr == 1
     assert (found.recall, found.ndcg) == (found.at(1).recall, found.at(1).ndcg) == (0.75, 1)
     assert [cut.coverage for cut in found.cuts] == [2 / 5, 2 / 5, 4 / 5]
+
+
+def test_lists_are_judged_as_sets_of_labels():
+    found = judge_two(k=2, ks=()).ranking.cuts[0]
+    # User 0 has 2 and 3 and is to find 2; user 1 has 3 and 2 and is to find 1 and 3.
+    assert found.micro == Averages(precision=2 / 4, recall=2 / 3, f1=4 / 7)
+    # Item 1 is missed, 2 and 3 are found once and listed twice, 0 and 4 are neither.
+    assert found.macro == Averages(
+        precision=pytest.approx((1 / 2 + 1 / 2) / 5),
+        recall=pytest.approx(2 / 5),
+        f1=pytest.approx((2 / 3 + 2 / 3) / 5),
+    )
+    some = judge_two(k=2, ks=(), candidates=np.array([0, 1, 1, 0, 0], bool)).ranking.cuts[0]
+    assert some.macro.recall == 1
+    assert some.macro.precision == pytest.approx((1 + 1 / 2) / 2)
+
+
+def test_novelty_can_be_told_from_elsewhere():
+    share = np.array([1, 1, 1 / 2, 1 / 4, 1 / 8])
+    assert judge_two(k=1, ks=(), met_by=share).ranking.cuts[0].novelty == pytest.approx(1.5)
+    whole = interactions((0, 4, 1), (1, 4, 1), (2, 4, 0), (3, 0, 1))
+    parts = [whole.select(np.arange(3)), whole.select(np.arange(3, 4))]
+    np.testing.assert_allclose(share_of_users(parts, 5), [1 / 4, 1 / 4, 1 / 4, 1 / 4, 3 / 4])
 
 
 def test_novelty_counts_who_had_met_an_item_and_one_where_nobody_had():

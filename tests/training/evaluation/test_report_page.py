@@ -56,6 +56,7 @@ def full(name="two towers"):
         title=name,
         subtitle=name,
         summary=figures,
+        labels=figures,
         significance=[Compared(first=name, second="EASE", metric=name, comparison=compared)],
         cold={name: figures},
         roc={name: metrics.roc_curve(labels, scores)},
@@ -68,7 +69,14 @@ def full(name="two towers"):
 
 def test_the_page_shows_every_part():
     page = Reader(render_page(full()))
-    for heading in ("Systems", "Differences", "Cold start", "Learning", "Fusion"):
+    for heading in (
+        "Systems",
+        "Lists as label sets",
+        "Differences",
+        "Cold start",
+        "Learning",
+        "Fusion",
+    ):
         assert heading in page.text
     for figure in ("0.3100", "± 0.0020", "+0.0123", "-0.0010 to +0.0200", "0.0312", "943", "0.750"):
         assert figure in page.text, figure
@@ -81,7 +89,9 @@ def test_parts_that_are_empty_are_left_out():
     assert not page.all("section")
 
 
-@pytest.mark.parametrize("part", ["summary", "significance", "cold", "roc", "reliability"])
+@pytest.mark.parametrize(
+    "part", ["summary", "labels", "significance", "cold", "roc", "reliability"]
+)
 def test_any_part_may_stand_alone(part):
     page = Reader(render_page(replace(Page(title="one"), **{part: getattr(full(), part)})))
     assert len(page.all("section")) == 1

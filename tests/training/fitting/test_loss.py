@@ -4,6 +4,7 @@ import pytest
 tf = pytest.importorskip("tensorflow")
 
 from fuserank.training.fitting.loss import (  # noqa: E402
+    batch_softmax_loss,
     bpr_loss,
     hardest,
     interaction_loss,
@@ -104,3 +105,26 @@ def test_only_the_hardest_negatives_count():
     weights = np.array([[1.0, 1.0, 1.0, 0.0], [0.5, 0.5, 0.5, 0.5]])  # 9.0 is not a negative
     kept = hardest(tf.constant(logits), tf.constant(weights), 2).numpy()
     np.testing.assert_array_equal(kept, [[1, 0, 1, 0], [0, 0.5, 0, 0.5]])
+
+
+def test_batch_softmax_is_that_of_all_items_where_all_are_there():
+    positives = np.array([0, 3, 3, 1, 2])
+    log_softmax = Z - np.log(np.exp(Z).sum(axis=1, keepdims=True))
+    expected = -log_softmax[np.arange(5), positives].mean()
+    found = batch_softmax_loss(tf.constant(Z), positives, tf.zeros(4, tf.float64))
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_batch_softmax_of_a_sample_estimates_that_of_all_items():
+    n, rng = 2000, np.random.default_rng(1)
+    z, q = rng.normal(size=n), rng.uniform(0.2, 1.0, n)
+    q[0] = 1.0  # the positive is always there
+    expected = np.log(np.exp(z).sum()) - z[0]
+    found = []
+    for _ in range(200):
+        kept = np.flatnonzero(rng.random(n) < q)
+        loss = batch_softmax_loss(
+            tf.constant(z[None, kept]), np.array([0]), tf.constant(np.log(q[kept]))
+        )
+        found.append(float(loss))
+    np.testing.assert_allclose(np.mean(found), expected, atol=0.02)

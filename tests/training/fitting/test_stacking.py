@@ -53,6 +53,33 @@ def test_a_head_adds_what_it_blends_and_scales(model, make_config):
     assert not [v.name for v in head.trainable_variables if v.name in ("slope", "weight")]
 
 
+def test_a_head_adds_a_second_model_of_its_own_towers(make_config):
+    models = [INTERACTIONS[name](make_config()) for name in ("bilinear", "cosine")]
+    sides = [RNG.normal(size=(5, 6)).astype(np.float32) for _ in range(2)]
+    others = [RNG.normal(size=(5, 3)).astype(np.float32) for _ in range(2)]
+    head = Head(models[0], [(6,), (6,)], models[1], 3)
+    joined = [np.concatenate(both, axis=1) for both in zip(sides, others, strict=True)]
+    head(joined)
+    head.beside_weight.assign(0.5)
+    expected = models[0](sides) + 0.5 * models[1](others)
+    np.testing.assert_allclose(head(joined), expected, rtol=1e-5)
+    assert not head.blends
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(head))
+    again(joined)
+    again.set_weights(head.get_weights())
+    np.testing.assert_array_equal(again(joined), head(joined))
+
+
+@pytest.mark.parametrize("collaborative", ["none", "ease"])
+def test_a_second_model_is_trained_and_weighed(collaborative, prepared, make_config):
+    config = make_config(beside="cosine", collaborative=collaborative, factors=4, epochs=2)
+    run = train_prepared(prepared, config)
+    head = run.ranker.interaction
+    assert head.beside_weight.numpy() >= 0
+    assert head.blends == (collaborative == "ease")
+    assert "beside" in {layer.name for layer in run.ranker.user_tower.layers}
+
+
 def test_a_sigmoid_is_found_again():
     z = RNG.normal(size=100_000)
     labels = RNG.random(len(z)) < metrics.sigmoid(1.7 * z - 0.6)
@@ -126,8 +153,10 @@ def test_a_field_of_that_name_is_refused(schema, features):
 
 
 def test_what_reads_events_is_not_blended(make_config):
-    with pytest.raises(ConfigError, match="collaborative vectors to blend with model 'din'"):
+    with pytest.raises(ConfigError, match="something to add to the logit of model 'din'"):
         make_config(model="din", collaborative="ease")
+    with pytest.raises(ConfigError, match="something to add to the logit of model 'din'"):
+        make_config(model="din", beside="cosine")
 
 
 def test_fields_can_be_left_out(dataset):

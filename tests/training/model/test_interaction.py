@@ -70,6 +70,11 @@ def two_tower(w):
     return (sides[0] * sides[1]).sum(axis=1) / np.sqrt(sides[0].shape[1]) + w["bias"]
 
 
+def cosine(w):
+    cosines = (PHI * PSI).sum(axis=1) / np.linalg.norm(PHI, axis=1) / np.linalg.norm(PSI, axis=1)
+    return cosines / 0.2 + biases(w)
+
+
 def final_mlp(w):
     one, two = stack(w, "user", PHI), stack(w, "item", PSI)
     fused = (dense(w, "fusion", one) * two).sum(axis=1)
@@ -112,6 +117,7 @@ EQUATIONS = {
     "bilinear": lambda w: (PHI * PSI) @ w["theta"] + biases(w),
     "bilinear-matrix": lambda w: ((PHI @ w["theta"]) * PSI).sum(axis=1) + biases(w),
     "gmf": lambda w: dense(w, "output", PHI * PSI)[:, 0],
+    "cosine": cosine,
     "two-tower": two_tower,
     "perceptron": lambda w: dense(w, "output", stack(w, "hidden", JOINED))[:, 0],
     "deep-perceptron": lambda w: dense(w, "output", stack(w, "hidden", JOINED))[:, 0],
@@ -142,6 +148,14 @@ def test_a_model_is_its_equation(name, make_config):
     found = keras.ops.convert_to_numpy(layer(inputs_of(layer)))
     assert found.shape == (N,)
     np.testing.assert_allclose(found, EQUATIONS[name](weights), rtol=1e-3, atol=1e-3)
+
+
+def test_all_pairs_at_once_are_the_pairs_one_by_one(make_config):
+    layer, _ = built("cosine", make_config)
+    found = layer.all_pairs(PHI, PSI)
+    for row in range(N):
+        one_by_one = layer([np.repeat(PHI[row : row + 1], N, axis=0), PSI])
+        np.testing.assert_allclose(found[row], one_by_one, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", INTERACTIONS)

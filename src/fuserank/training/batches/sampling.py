@@ -44,6 +44,7 @@ class Batch:
         labels: (B, C) float32, 1 for the positive and 0 otherwise.
         weights: (B, C) float32, 0 where there is no such candidate.
         log_chances: (B, C) float32, log of the chance that a negative's draw is that item.
+        log_presence: (M,) float32, for each row of `items`: log of the chance that a batch has it.
     """
 
     users: Mapping[str, Array]
@@ -52,6 +53,7 @@ class Batch:
     labels: npt.NDArray[np.float32]
     weights: npt.NDArray[np.float32]
     log_chances: npt.NDArray[np.float32]
+    log_presence: npt.NDArray[np.float32]
 
 
 class Sampler:
@@ -79,7 +81,15 @@ class Sampler:
         )
         self.likes = index.likes
         self._dislikes = index.dislikes
+        # One dislike is drawn for each like: it stands for as many as the user has of them.
+        self._dislikes_a_like = np.divide(
+            index.dislikes.counts, np.maximum(index.likes.counts, 1), dtype=np.float32
+        )
         self._negatives = NegativeSampler(config.negatives_from, index.unseen, index.like_counts)
+        # How often a batch has an item, on average: among its positives or its negatives.
+        liked = index.like_counts / max(index.like_counts.sum(), 1)
+        draws = liked + config.negatives * np.exp(self._negatives.log_chance)
+        self._log_presence = np.log(-np.expm1(-config.batch_size * draws)).astype(np.float32)
         self._missing = _missing(schema)
         self._histories = {
             f.field.tensor: self._history_sampler(f.field)
@@ -119,7 +129,8 @@ class Sampler:
         labels = np.zeros(items.shape, dtype=np.float32)
         labels[:, 0] = 1
         weights = np.ones(items.shape, dtype=np.float32)
-        weights[:, 1] = has_disliked * self._config.dislike_weight
+        stands_for = self._dislikes_a_like[users]
+        weights[:, 1] = has_disliked * stands_for * self._config.dislike_weight
         weights[:, 2:] = negatives.usable * self._config.negative_weight
         return Batch(
             users=self._user_inputs(events, users, rng),
@@ -128,6 +139,7 @@ class Sampler:
             labels=labels,
             weights=weights,
             log_chances=self._negatives.log_chance[items],
+            log_presence=self._log_presence[distinct],
         )
 
     def _user_inputs(self, events: Rows, users: Rows, rng: np.random.Generator) -> dict[str, Array]:

@@ -52,6 +52,26 @@ class CleaningReport:
         """The interactions or values that a step affected; 0 where it was not taken."""
         return sum(step.affected for step in self.steps if step.name == name)
 
+    def __add__(self, other: CleaningReport) -> CleaningReport:
+        """The steps of two lots that were cleaned alike, counted together.
+
+        >>> one = CleaningReport((Step(name="repeated pairs", affected=2, total=100),))
+        >>> print(one + one)
+        repeated pairs  4 of 200
+        """
+        if not (self.steps and other.steps):
+            return CleaningReport(self.steps + other.steps)
+        return CleaningReport(
+            tuple(
+                Step(
+                    name=one.name,
+                    affected=one.affected + two.affected,
+                    total=one.total + two.total,
+                )
+                for one, two in zip(self.steps, other.steps, strict=True)
+            )
+        )
+
     def __str__(self) -> str:
         """The table."""
         wide = max((len(step.name) for step in self.steps), default=0)

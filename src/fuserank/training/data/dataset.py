@@ -1,9 +1,8 @@
 """Data sets: users, items and who chose what, as the files of a ``dataset.toml`` hold them."""
 
 import dataclasses
-import hashlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,30 +20,17 @@ from fuserank.training.data.dataset_config import (
     TableConfig,
     read_config,
 )
+from fuserank.training.data.fingerprint import dataset_fingerprint, file_digest
+from fuserank.training.data.histories import Histories
 from fuserank.training.data.table_file import TableFile, read_table_file, suggestion
+from fuserank.training.data.tables import Table, read_table, users_of
 
-__all__ = ["Dataset", "Interactions", "Table", "load_dataset"]
+__all__ = ["Dataset", "Interactions", "load_dataset"]
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class Table:
-    """What is known of users or of items.
-
-    Attributes:
-        ids: one id a row, each once.
-        columns: the columns that fields read, the column of ids, and the title; one entry a row,
-            None where a value is missing. Text is str, a number int or float, several values
-            list[str], a vector list[float].
-    """
-
-    ids: tuple[str, ...]
-    columns: dict[str, list[object]]
-
-    def __len__(self) -> int:
-        """The number of rows."""
-        return len(self.ids)
+_ROWS = 1 << 20
+"""Interactions that are looked through at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +54,35 @@ class Interactions:
     def __len__(self) -> int:
         """The number of interactions."""
         return len(self.user)
+
+    def of_users(self, users: npt.NDArray[np.integer]) -> "Interactions":
+        """The interactions of some users, in their order, copied."""
+        rows = [
+            first + np.flatnonzero(np.isin(self.user[first : first + _ROWS], users))
+            for first in range(0, len(self), _ROWS)
+        ]
+        return self.select(np.concatenate([np.empty(0, np.int64), *rows]))
+
+    def by_user(self) -> "Interactions":
+        """The same by user and within a user by time; equal times keep their order."""
+        time = np.zeros(len(self), np.int64) if self.timestamp is None else self.timestamp
+        return self.select(np.lexsort((time, self.user)))
+
+    def histories(self, n_users: int) -> Histories:
+        """What each of n_users users liked, in order."""
+        return Histories.of_positives(self, n_users=n_users)
+
+    def user_counts(self, n_users: int) -> npt.NDArray[np.int64]:
+        """(n_users,) int64: interactions of each user."""
+        return _counts(self.user, n_users)
+
+    def item_counts(self, n_items: int) -> npt.NDArray[np.int64]:
+        """(n_items,) int64: interactions of each item."""
+        return _counts(self.item, n_items)
+
+    def like_counts(self, n_items: int) -> npt.NDArray[np.int64]:
+        """(n_items,) int64: positive interactions of each item."""
+        return _counts(self.item[self.positive], n_items)
 
     def joined(self, other: "Interactions") -> "Interactions":
         """Return both, without times: what a user has met needs none."""
@@ -164,16 +179,15 @@ def load_dataset(path: str | Path) -> Dataset:
     """
     config = read_config(Path(path))
     file = _read_interactions(config)
-    items = _read_table(config.items, config.fields, Side.ITEM)
+    items = read_table(config.items, config.fields, Side.ITEM)
     if config.users is None:
-        users = _users_of(file, config)
+        users = users_of(file.ids(config.interactions.user).unique().to_pylist(), config)
     else:
-        users = _read_table(config.users, config.fields, Side.USER)
+        users = read_table(config.users, config.fields, Side.USER)
     interactions, report = _cleaned(
         _interactions(file, config, users, items), config, n_users=len(users), n_items=len(items)
     )
     _check_positives(interactions, config.interactions)
-    tables = [table.path for table in (config.users, config.items) if table is not None]
     return Dataset(
         name=config.name,
         fields=config.fields,
@@ -181,7 +195,7 @@ def load_dataset(path: str | Path) -> Dataset:
         items=items,
         interactions=interactions,
         title=config.items.title,
-        fingerprint=_fingerprint([config.source, file.path, *tables]),
+        fingerprint=dataset_fingerprint(config, file_digest(file.path)),
         cleaning=report,
     )
 
@@ -194,37 +208,6 @@ def _read_interactions(config: DatasetConfig) -> TableFile:
     if options.timestamp is not None:
         wanted[options.timestamp] = "timestamp"
     return read_table_file(options.path, wanted, delimiter=options.delimiter)
-
-
-def _read_table(config: TableConfig, fields: Sequence[Field], side: Side) -> Table:
-    wanted = {config.id: "id"} | _columns_of(fields, side)
-    if config.title is not None:
-        wanted.setdefault(config.title, "title")
-    optional = [f.name for f in fields if f.side is side and _is_for_requests(f)]
-    file = read_table_file(config.path, wanted, optional=optional, delimiter=config.delimiter)
-    ids = file.ids(config.id).to_pylist()
-    first: dict[str, int] = {}
-    for row, name in enumerate(ids):
-        if first.setdefault(name, row) != row:
-            raise file.error(
-                row, config.id, f"{name!r}, which {file.place(first[name])} has", "each id once"
-            )
-    columns = {
-        name: _values(file, name, fields, side) for name in (*wanted, *optional) if name in file
-    }
-    return Table(ids=tuple(ids), columns=columns)
-
-
-def _users_of(file: TableFile, config: DatasetConfig) -> Table:
-    column = config.interactions.user
-    for wanted, reader in _columns_of(config.fields, Side.USER).items():
-        if wanted != column:
-            raise DataError(
-                f"{config.source}, [users]: {reader} reads column {wanted!r}, but there is no file "
-                "of users; name it by path and id"
-            )
-    ids = file.ids(column).unique().to_pylist()
-    return Table(ids=tuple(ids), columns={column: list(ids)})
 
 
 def _interactions(
@@ -299,41 +282,9 @@ def _check_positives(interactions: Interactions, options: InteractionsConfig) ->
         )
 
 
-def _columns_of(fields: Iterable[Field], side: Side) -> dict[str, str]:
-    """The columns that a side's table must have → the first field that reads each."""
-    columns: dict[str, str] = {}
-    for field in fields:
-        if field.side is side and field.kind is not Kind.HISTORY and not _is_for_requests(field):
-            for column in field.source_columns:
-                columns.setdefault(column, f"field {field.name!r}")
-    return columns
-
-
-def _is_for_requests(field: Field) -> bool:
-    """Whether a text is known from requests only, so that its column may be absent."""
-    return field.joins is not None and field.column is None and field.template is None
-
-
-def _values(file: TableFile, column: str, fields: Iterable[Field], side: Side) -> list[object]:
-    """A column converted for the field that asks most of it; a template can read them all."""
-    readers = [f for f in fields if f.side is side and column in f.source_columns]
-    kinds = {f.kind for f in readers if f.template is None}
-    if Kind.ID in kinds:
-        return list(file.ids(column).to_pylist())
-    if Kind.CATEGORIES in kinds:
-        return list(file.lists(column))
-    if Kind.VECTOR in kinds:
-        return list(file.vectors(column))
-    if Kind.NUMBER in kinds:
-        return list(file.numbers(column).to_pylist())
-    if kinds & {Kind.CATEGORY, Kind.TEXT, Kind.WORDS}:
-        return list(file.texts(column).to_pylist())
-    return file.words(column)
-
-
-def _fingerprint(paths: Iterable[Path]) -> str:
-    whole = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            whole.update(hashlib.file_digest(file, "sha256").digest())
-    return whole.hexdigest()
+def _counts(rows: npt.NDArray[np.integer], n: int) -> npt.NDArray[np.int64]:
+    """Return (n,) how often each row number occurs, without a copy of them all."""
+    found = np.zeros(n, dtype=np.int64)
+    for first in range(0, len(rows), _ROWS):
+        found += np.bincount(rows[first : first + _ROWS], minlength=n)
+    return found

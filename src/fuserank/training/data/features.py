@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fuserank.engine.encoder_config import TextRole
 from fuserank.errors import SchemaError
 from fuserank.schema import Field, Kind, Schema, Side
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from fuserank.engine.encoder import TextEncoder
-    from fuserank.training.data.dataset import Dataset, Table
+    from fuserank.engine.results import Embeddings
+    from fuserank.training.data.dataset import Dataset
+    from fuserank.training.data.tables import Table
 
 __all__ = ["Features", "SideFeatures", "build_features", "fit_schema"]
 
@@ -77,6 +83,7 @@ def build_features(
     encoder: TextEncoder,
     *,
     on_progress: Callable[[int], None] | None = None,
+    keep: Path | None = None,
 ) -> Features:
     """Encode both tables of a data set.
 
@@ -87,6 +94,8 @@ def build_features(
         schema: its fitted schema.
         encoder: makes the embeddings of texts; an empty text becomes a row of zeros.
         on_progress: called with the number of texts that were done since the last call.
+        keep: a directory for embeddings as they are done, from which a run that was killed goes
+            on; whoever named it removes it.
 
     Raises:
         SchemaError: a value of the wrong type, or an encoder of another width.
@@ -97,7 +106,8 @@ def build_features(
         for name, column in schema.texts(side, table.columns, len(table.ids)).items()
         if _carried(schema, side, name)
     }
-    vectors = _encode_texts(texts, encoder, on_progress)
+    encode = partial(encoder.encode, on_progress=on_progress, keep=keep)
+    vectors = _encode_texts(texts, encode, encoder.dim)
     return Features(
         users=_side(Side.USER, dataset.users, schema, vectors),
         items=_side(Side.ITEM, dataset.items, schema, vectors),
@@ -130,17 +140,19 @@ def _carried(schema: Schema, side: Side, name: str) -> bool:
 
 
 def _encode_texts(
-    columns: Mapping[tuple[Side, str], list[str]],
-    encoder: TextEncoder,
-    on_progress: Callable[[int], None] | None,
+    columns: Mapping[tuple[Side, str], list[str]], encode: Callable[..., Embeddings], dim: int
 ) -> dict[tuple[Side, str], npt.NDArray[np.float32]]:
-    """Encode each distinct text once and hand every row its vector."""
-    distinct = {text: None for column in columns.values() for text in column if text}
-    row_of = {text: row for row, text in enumerate(distinct)}
-    table = np.zeros((len(row_of) + 1, encoder.dim), dtype=np.float32)  # the last row: no text
-    if row_of:
-        table[:-1] = encoder.encode(list(row_of), on_progress=on_progress).vectors
-    return {
-        key: table[[row_of.get(text, len(row_of)) for text in column]]
-        for key, column in columns.items()
-    }
+    """Encode each distinct text of a side once and hand every row its vector."""
+    vectors: dict[tuple[Side, str], npt.NDArray[np.float32]] = {}
+    for side, role in ((Side.USER, TextRole.QUERY), (Side.ITEM, TextRole.PASSAGE)):
+        own = {key: column for key, column in columns.items() if key[0] is side}
+        distinct = {text: None for column in own.values() for text in column if text}
+        row_of = {text: row for row, text in enumerate(distinct)}
+        table = np.zeros((len(row_of) + 1, dim), dtype=np.float32)  # the last row: no text
+        if row_of:
+            table[:-1] = encode(list(row_of), role).vectors
+        vectors |= {
+            key: table[[row_of.get(text, len(row_of)) for text in column]]
+            for key, column in own.items()
+        }
+    return vectors

@@ -14,9 +14,24 @@ from fuserank.training.data.dataset import Dataset, Interactions
 if TYPE_CHECKING:
     from fuserank.training.train_config import TrainConfig
 
-__all__ = ["Parts", "Split", "SplitConfig", "Strategy", "divide", "split"]
+__all__ = [
+    "PARTS",
+    "Parts",
+    "Split",
+    "SplitConfig",
+    "Strategy",
+    "check_parts",
+    "divide",
+    "need_times",
+    "part_sizes",
+    "parts_of",
+    "split",
+]
 
 Strategy = Literal["per_user", "per_item", "time", "random", "users", "items"]
+
+PARTS = ("train", "validation", "test")
+"""The names of the parts; the place of a name is the part's number."""
 
 _MAX_HELD_OUT = 0.99
 _MIN_ROWS = 3
@@ -97,21 +112,30 @@ def split(interactions: Interactions, config: SplitConfig, seed: int) -> Split:
     """
     unit, group = _units(interactions, config.strategy)
     if config.strategy == "time":
-        if interactions.timestamp is None:
-            raise DataError(
-                "split: the interactions have no times, which strategy 'time' needs; name the "
-                "timestamp column in dataset.toml, or choose another strategy"
-            )
-        rank_key = np.argsort(np.argsort(interactions.timestamp, kind="stable"))
+        times = need_times(interactions)
+        rank_key = np.argsort(np.argsort(times, kind="stable"))
     else:
         rank_key = np.random.default_rng(seed).permutation(len(group))
+    part = parts_of(group, rank_key, config)[unit]
+    return Split(**{name: np.flatnonzero(part == number) for number, name in enumerate(PARTS)})
 
+
+def parts_of(
+    group: npt.NDArray[np.integer], rank_key: npt.NDArray[np.int64], config: SplitConfig
+) -> npt.NDArray[np.int8]:
+    """Return (n,) the number in `PARTS` of the part that each unit is in.
+
+    Args:
+        group: (n,) which units are divided together.
+        rank_key: (n,) by which the units of a group are ordered; the last ones are held out.
+        config: the shares.
+    """
     sizes = np.bincount(group)
     order = np.lexsort((rank_key, group))
     start = np.cumsum(sizes) - sizes
     rank = np.empty(len(group), np.int64)
     rank[order] = np.arange(len(group)) - start[group[order]]
-    n_validation, n_test = _part_sizes(sizes, config)
+    n_validation, n_test = part_sizes(sizes, config)
     # The test part comes last, or, of folds, wherever its fold does.
     after = (
         np.zeros_like(sizes)
@@ -119,13 +143,24 @@ def split(interactions: Interactions, config: SplitConfig, seed: int) -> Split:
         else sizes - sizes * (config.fold + 1) // config.folds
     )
     from_end = (sizes[group] - 1 - rank - after[group]) % np.maximum(sizes[group], 1)
-    is_test = from_end < n_test[group]
-    is_validation = ~is_test & (from_end < (n_test + n_validation)[group])
-    return Split(
-        train=np.flatnonzero(~(is_test | is_validation)[unit]),
-        validation=np.flatnonzero(is_validation[unit]),
-        test=np.flatnonzero(is_test[unit]),
-    )
+    part = np.zeros(len(group), np.int8)
+    part[from_end < (n_test + n_validation)[group]] = PARTS.index("validation")
+    part[from_end < n_test[group]] = PARTS.index("test")
+    return part
+
+
+def need_times(interactions: Interactions) -> npt.NDArray[np.int64]:
+    """Return the times of interactions.
+
+    Raises:
+        DataError: they have none.
+    """
+    if interactions.timestamp is None:
+        raise DataError(
+            "split: the interactions have no times, which strategy 'time' needs; name the "
+            "timestamp column in dataset.toml, or choose another strategy"
+        )
+    return interactions.timestamp
 
 
 def _units(
@@ -160,25 +195,32 @@ def divide(dataset: Dataset, config: TrainConfig) -> Parts:
         DataError: a part has no positive interaction.
     """
     rows = split(dataset.interactions, config.split, config.seed)
-    parts = {
-        "train": dataset.interactions.select(rows.train),
-        "validation": dataset.interactions.select(rows.validation),
-        "test": dataset.interactions.select(rows.test),
-    }
-    for name, part in parts.items():
+    parts = Parts(**{name: dataset.interactions.select(getattr(rows, name)) for name in PARTS})
+    check_parts(parts, dataset.name, config.split)
+    return parts
+
+
+def check_parts(parts: Parts, name: str, config: SplitConfig) -> None:
+    """Raise DataError, with the data set's name, where a part has no positive interaction."""
+    for which in PARTS:
+        part: Interactions = getattr(parts, which)
         if not part.positive.any():
             raise DataError(
-                f"data set {dataset.name!r}: found no positive interaction in the {name} part of "
+                f"data set {name!r}: found no positive interaction in the {which} part of "
                 f"{len(part)}, expected one or more; change the shares of the split, which are "
-                f"{config.split.validation:g} for validation and {config.split.test:g} for test"
+                f"{config.validation:g} for validation and {config.test:g} for test"
             )
-    return Parts(**parts)
 
 
-def _part_sizes(
+def part_sizes(
     sizes: npt.NDArray[np.int64], config: SplitConfig
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """How many units of groups of these sizes validate and test; the others train."""
+    """Return how many units of groups of these sizes validate and test; the others train.
+
+    Args:
+        sizes: (n,) of the groups.
+        config: the shares.
+    """
     shares = (config.test_share, config.validation)
     # The small addend: 0.29 * 100 is a little less than 29.
     floors = [np.floor(sizes * share + 1e-9).astype(np.int64) for share in shares]

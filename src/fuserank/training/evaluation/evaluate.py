@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,9 +13,15 @@ import numpy.typing as npt
 
 from fuserank.errors import DataError
 from fuserank.schema import Kind, Side
-from fuserank.training.data.histories import Histories
+from fuserank.training.data.cleaning import CleaningReport
 from fuserank.training.evaluation import metrics
-from fuserank.training.evaluation.ranking import JudgedUsers, Ranking, judge_users
+from fuserank.training.evaluation.label_metrics import LabelCounts, macro_average
+from fuserank.training.evaluation.ranking import (
+    JudgedUsers,
+    Ranking,
+    judge_users,
+    share_of_users,
+)
 
 if TYPE_CHECKING:
     from fuserank.schema import Schema
@@ -86,6 +94,7 @@ class Report:
         cold_items: of held-out positives among the items that training never met alone; None
             where there is none.
         epochs: how training went.
+        cleaning: what was left out of the interactions, and repaired in the tables, before it.
     """
 
     threshold: float
@@ -94,6 +103,7 @@ class Report:
     popularity: Ranking
     cold_items: Ranking | None
     epochs: tuple[Epoch, ...]
+    cleaning: CleaningReport = field(default_factory=CleaningReport)
 
     def to_json(self) -> bytes:
         """Return the report as indented JSON."""
@@ -149,51 +159,51 @@ def judge(
         DataError: no test interaction is positive.
     """
     # Keras takes seconds to import, which who only reads a report should not wait for.
-    from fuserank.training.evaluation.baselines import popularity
     from fuserank.training.model.catalogue_scores import CatalogueScores
-    from fuserank.training.model.collaborative import likes_of
 
-    likes = Histories.of_positives(parts.train, n_users=len(features.users))
+    likes = parts.train.histories(len(features.users))
     scores = CatalogueScores.of_known(ranker, features, likes, schema)
     validation = scores.pairs(parts.validation.user, parts.validation.item)
     threshold = metrics.best_threshold(parts.validation.positive, metrics.sigmoid(validation))
     logits = scores.pairs(parts.test.user, parts.test.item)
-    seen = parts.train.joined(parts.validation)
     n_items = len(features.items)
-    popular = popularity(likes_of(parts.train, len(features.users), n_items))
-    users = judge_users(
-        scores.matrix,
-        seen=seen,
-        held_out=parts.test,
-        n_items=n_items,
-        item_vectors=_text_vectors(features, schema),
-    )
-    cold = np.bincount(parts.train.item, minlength=n_items) == 0
+    judge_test = _on_test_part(parts, n_items)
+    judged = judge_test(scores.matrix, item_vectors=_text_vectors(features, schema))
+    likes_of_items = parts.train.like_counts(n_items)
+    cold = parts.train.item_counts(n_items) == 0
     report = Report(
         threshold=threshold,
         classification=_classify(parts.test.positive, logits, threshold),
-        ranking=users.ranking,
-        popularity=judge_users(
-            lambda users: popular[users],
-            seen=seen,
-            held_out=parts.test,
-            n_items=n_items,
+        ranking=judged.ranking,
+        popularity=judge_test(
+            lambda users: np.broadcast_to(likes_of_items, (len(users), n_items))
         ).ranking,
-        cold_items=judge_users(
-            scores.matrix, seen=seen, held_out=parts.test, n_items=n_items, candidates=cold
-        ).ranking
+        cold_items=judge_test(scores.matrix, candidates=cold).ranking
         if (cold[parts.test.item] & parts.test.positive).any()
         else None,
         epochs=epochs,
     )
-    return Judged(report=report, users=users, labels=parts.test.positive, logits=logits)
+    return Judged(report=report, users=judged, labels=parts.test.positive, logits=logits)
+
+
+def _on_test_part(parts: Parts, n_items: int) -> Callable[..., JudgedUsers]:
+    """Return `judge_users` for the test part, which yet takes scores and what is judged of it."""
+    users = np.unique(parts.test.user)
+    return partial(
+        judge_users,
+        # Of those who are judged alone, since the training part may be larger than memory.
+        seen=parts.train.of_users(users).joined(parts.validation.of_users(users)),
+        met_by=share_of_users((parts.train, parts.validation), n_items),
+        held_out=parts.test,
+        n_items=n_items,
+    )
 
 
 def _text_vectors(features: Features, schema: Schema) -> npt.NDArray[np.float32] | None:
     """Return (n_items, dim) what items are about, by which the diversity of a list is told."""
-    for field in schema.side(Side.ITEM):
-        if field.field.kind is Kind.TEXT and field.spec is not None:
-            vectors: npt.NDArray[np.float32] = features.items.tensors[field.field.tensor]
+    for fitted in schema.side(Side.ITEM):
+        if fitted.field.kind is Kind.TEXT and fitted.spec is not None:
+            vectors: npt.NDArray[np.float32] = features.items.tensors[fitted.field.tensor]
             return vectors
     return None
 
@@ -209,7 +219,7 @@ def _classify(labels: metrics.Bools, logits: metrics.Floats, threshold: float) -
         precision=metrics.precision(labels, predicted),
         recall=metrics.recall(labels, predicted),
         f1=metrics.f1(labels, predicted),
-        macro_f1=metrics.macro_average(labels, predicted).f1,
+        macro_f1=macro_average(LabelCounts.of(labels, predicted)).f1,
         roc_auc=None if np.isnan(auc) else auc,
         pr_auc=None if np.isnan(pr_auc) else pr_auc,
         log_loss=metrics.log_loss(labels, logits),

@@ -3,6 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
+from fuserank.training.evaluation.label_metrics import LabelCounts
 from fuserank.training.evaluation.metrics import Bools, Doubles, Floats
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "coverage",
     "diversity",
     "hit_at_k",
+    "label_counts",
     "ndcg",
     "novelty",
     "precision_at_k",
@@ -109,17 +111,34 @@ def average_precision_at_k(top: Items, relevant: Bools) -> Doubles:
     return found
 
 
-def coverage(top: Items, n_items: int) -> float:
-    """Return the share of the items that are in one list or more.
+def label_counts(top: Items, relevant: Bools) -> LabelCounts:
+    """Return how often each item is in a list, is relevant, and both: items as labels of users.
+
+    A user's list is the set of labels that is predicted, in whatever order, and the relevant items
+    are the true one.
 
     Args:
         top: (n_users, k) item rows, −1 for none.
-        n_items: items that could be in a list.
+        relevant: (n_users, n_items).
+    """
+    n_items = relevant.shape[1]
+    return LabelCounts(
+        right=np.bincount(top[_hits(top, relevant)], minlength=n_items),
+        predicted=np.bincount(top[top >= 0], minlength=n_items),
+        true=relevant.sum(axis=0),
+    )
+
+
+def coverage(counts: LabelCounts) -> float:
+    """Return the share of the items that are in one list or more.
+
+    Args:
+        counts: of the items that could be in a list, see `label_counts`.
 
     Source: Herlocker et al., "Evaluating Collaborative Filtering Recommender Systems", TOIS
     22(1), 2004 (catalogue coverage).
     """
-    return len(np.unique(top[top >= 0])) / n_items
+    return float((counts.predicted > 0).mean())
 
 
 def novelty(top: Items, share: Doubles) -> Doubles:

@@ -8,7 +8,6 @@ import numpy.typing as npt
 from fuserank.errors import DataError
 
 __all__ = [
-    "Averages",
     "Calibration",
     "CalibrationBin",
     "accuracy",
@@ -17,8 +16,6 @@ __all__ = [
     "calibration",
     "f1",
     "log_loss",
-    "macro_average",
-    "micro_average",
     "pr_auc",
     "precision",
     "recall",
@@ -30,15 +27,7 @@ __all__ = [
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.floating]
 Doubles = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Averages:
-    """Precision, recall and F1 of several labels, averaged."""
-
-    precision: float
-    recall: float
-    f1: float
+Counts = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,39 +90,6 @@ def recall(labels: Bools, predicted: Bools) -> float:
 def f1(labels: Bools, predicted: Bools) -> float:
     """Return the harmonic mean of precision and recall, 2tp / (2tp + fp + fn)."""
     return _ratio(2 * (labels & predicted).sum(), labels.sum() + predicted.sum())
-
-
-def micro_average(labels: Bools, predicted: Bools) -> Averages:
-    """Return precision, recall and F1 of all entries of a matrix taken together.
-
-    With one label a pair, that is with (n,) arrays, each of the three is plain accuracy: what
-    one class wrongly gains the other loses. They say something new of several labels only.
-
-    Args:
-        labels: (n, n_labels) which labels each row has; or (n,), taken as two classes.
-        predicted: which are predicted, of the same shape.
-    """
-    found, true = _columns(predicted), _columns(labels)
-    return Averages(
-        precision=precision(true, found), recall=recall(true, found), f1=f1(true, found)
-    )
-
-
-def macro_average(labels: Bools, predicted: Bools) -> Averages:
-    """Return the means over labels of precision, recall and F1, rare labels counting in full.
-
-    A label that neither occurs nor is predicted counts as 0. `labels` and `predicted` as in
-    `micro_average`; of (n,) arrays the mean is over both classes.
-
-    Source: Opitz and Burst, "Macro F1 and Macro F1", arXiv:1911.03347, 2019: F1 here is the mean
-    of the labels' F1, not the harmonic mean of the other two means.
-    """
-    both = list(zip(_columns(labels).T, _columns(predicted).T, strict=True))
-    return Averages(
-        precision=float(np.mean([precision(*pair) for pair in both])),
-        recall=float(np.mean([recall(*pair) for pair in both])),
-        f1=float(np.mean([f1(*pair) for pair in both])),
-    )
 
 
 def best_threshold(labels: Bools, scores: Floats) -> float:
@@ -270,20 +226,13 @@ def log_loss(labels: Bools, logits: Floats) -> float:
     return float((np.logaddexp(0.0, z) - labels * z).mean())
 
 
-def _at_or_above(
-    labels: Bools, scores: Floats
-) -> tuple[Doubles, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _at_or_above(labels: Bools, scores: Floats) -> tuple[Doubles, Counts, Counts]:
     """Return the distinct scores, descending, and how many pairs and positives reach each."""
     order = np.argsort(-scores, kind="stable")
     ranked = scores[order].astype(np.float64)
     last_of_tie = np.flatnonzero(np.append(ranked[1:] < ranked[:-1], True))
-    hits: npt.NDArray[np.int64] = np.cumsum(labels[order], dtype=np.int64)
+    hits: Counts = np.cumsum(labels[order], dtype=np.int64)
     return ranked[last_of_tie], last_of_tie + 1, hits[last_of_tie]
-
-
-def _columns(labels: Bools) -> Bools:
-    """Return (n, n_labels) as it is, and (n,) as two columns: not so, and so."""
-    return labels if labels.ndim == 2 else np.stack([~labels, labels], axis=1)
 
 
 def _ratio(part: np.integer, whole: np.integer) -> float:

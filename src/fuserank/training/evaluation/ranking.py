@@ -11,12 +11,18 @@ import numpy.typing as npt
 
 from fuserank.errors import DataError
 from fuserank.training.evaluation import list_metrics
+from fuserank.training.evaluation.label_metrics import (
+    Averages,
+    LabelCounts,
+    macro_average,
+    micro_average,
+)
 from fuserank.training.evaluation.metrics import Bools, Doubles, Floats
 
 if TYPE_CHECKING:
     from fuserank.training.data.dataset import Interactions
 
-__all__ = ["Cut", "JudgedUsers", "Ranking", "judge_users"]
+__all__ = ["Cut", "JudgedUsers", "Ranking", "judge_users", "share_of_users"]
 
 Rows = npt.NDArray[np.integer]
 Scores = Callable[[Rows], npt.NDArray[np.floating[Any]]]
@@ -51,6 +57,9 @@ class Cut:
             nobody had met counts as met by one. None where nothing could be listed.
         diversity: 1 − cosine similarity of two items of the list; None without item vectors, and
             where no list holds two items.
+        micro: precision, recall and F1 of the lists as sets of labels, where a user's held-out
+            positives are the labels that are true: of all users and items taken together.
+        macro: the same of each item over all users, averaged over the items that may be ranked.
     """
 
     k: int
@@ -63,6 +72,8 @@ class Cut:
     coverage: float
     novelty: float | None
     diversity: float | None
+    micro: Averages
+    macro: Averages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +143,7 @@ def judge_users(
     candidates: Bools | None = None,
     users: Rows | None = None,
     item_vectors: Floats | None = None,
+    met_by: Doubles | None = None,
 ) -> JudgedUsers:
     """Rank all items that each user has not seen and compare with the held-out positives.
 
@@ -140,7 +152,7 @@ def judge_users(
 
     Args:
         scores: from (n,) user rows to (n, n_items) scores.
-        seen: interactions whose items are never recommended to their users; novelty counts them.
+        seen: interactions whose items are never recommended to their users.
         held_out: interactions of which the positive ones are to be found.
         n_items: items of the catalogue.
         k: length of the lists that the headline figures are of.
@@ -149,6 +161,8 @@ def judge_users(
             given.
         users: (n,) rows of the users to judge, in any order; all users unless given.
         item_vectors: (n_items, dim) what the lists' diversity is measured by.
+        met_by: (n_items,) what their novelty is measured by, see `share_of_users`; where it is not
+            given, `seen` says it.
 
     Raises:
         DataError: no held-out interaction is positive, or none of them is of such an item and such
@@ -158,46 +172,77 @@ def judge_users(
     liked = _to_be_found(held_out, ranked, users)
     judged = np.unique(liked.user)
     lengths = sorted({k, *ks})
-    met = np.bincount(seen.item, minlength=n_items)
-    share = np.maximum(met, 1) / max(len(np.unique(seen.user)), 1)
-
-    tops: list[list_metrics.Items] = []
-    found: dict[tuple[int, str], list[Doubles]] = {}
+    if met_by is None:
+        met_by = share_of_users((seen,), n_items)
+    met = seen.of_users(judged)  # which leaves little of what may be larger than memory
+    figures = {length: _Figures(length, met_by, item_vectors) for length in lengths}
     for first in range(0, len(judged), _USERS):
         some = judged[first : first + _USERS]
         relevant = _mask(some, liked, n_items)
-        eligible = ranked & ~_mask(some, seen, n_items)
+        eligible = ranked & ~_mask(some, met, n_items)
         longest = list_metrics.top_items(scores(some), eligible, lengths[-1])
-        tops.append(longest)
-        for length in lengths:
-            top = longest[:, :length]
-            figures = {name: metric(top, relevant) for name, metric in _BY_USER.items()}
-            figures["novelty"] = list_metrics.novelty(top, share)
-            if item_vectors is not None:
-                figures["diversity"] = list_metrics.diversity(top, item_vectors)
-            for name, values in figures.items():
-                found.setdefault((length, name), []).append(values)
-    by_user = {key: np.concatenate(values) for key, values in found.items()}
-    top = np.concatenate(tops)
+        for found in figures.values():
+            found.add(longest, relevant)
+    cuts = tuple(found.cut(ranked) for found in figures.values())
     return JudgedUsers(
-        ranking=Ranking(
-            k=k,
-            n_users=len(judged),
-            cuts=tuple(
-                Cut(
-                    k=length,
-                    **{name: float(by_user[length, name].mean()) for name in _BY_USER},
-                    coverage=list_metrics.coverage(top[:, :length], int(ranked.sum())),
-                    novelty=_mean(by_user[length, "novelty"]),
-                    diversity=_mean(by_user.get((length, "diversity"), np.empty(0))),
-                )
-                for length in lengths
-            ),
-        ),
+        ranking=Ranking(k=k, n_users=len(judged), cuts=cuts),
         users=judged,
-        recall=by_user[k, "recall"],
-        ndcg=by_user[k, "ndcg"],
+        recall=figures[k].by_user("recall"),
+        ndcg=figures[k].by_user("ndcg"),
     )
+
+
+def share_of_users(parts: Sequence[Interactions], n_items: int) -> Doubles:
+    """Return (n_items,) the share of users who met each item; one met by nobody counts as one.
+
+    Args:
+        parts: interactions that no two of them share.
+        n_items: items of the catalogue.
+    """
+    n_users = 1 + max(int(part.user.max(initial=-1)) for part in parts)
+    met = np.sum([part.item_counts(n_items) for part in parts], axis=0)
+    counts = np.sum([part.user_counts(n_users) for part in parts], axis=0)
+    share: Doubles = np.maximum(met, 1) / max(np.count_nonzero(counts), 1)
+    return share
+
+
+class _Figures:
+    """What lists of one length come to, lot after lot of users."""
+
+    def __init__(self, length: int, met_by: Doubles, item_vectors: Floats | None) -> None:
+        self._length = length
+        self._met_by = met_by
+        self._item_vectors = item_vectors
+        self._by_user: dict[str, list[Doubles]] = {}
+        self._labels = LabelCounts(*np.zeros((3, len(met_by)), dtype=np.int64))
+
+    def add(self, longest: list_metrics.Items, relevant: Bools) -> None:
+        """Judge the lists of some users; longer ones are cut."""
+        top = longest[:, : self._length]
+        figures = {name: metric(top, relevant) for name, metric in _BY_USER.items()}
+        figures["novelty"] = list_metrics.novelty(top, self._met_by)
+        if self._item_vectors is not None:
+            figures["diversity"] = list_metrics.diversity(top, self._item_vectors)
+        for name, values in figures.items():
+            self._by_user.setdefault(name, []).append(values)
+        self._labels += list_metrics.label_counts(top, relevant)
+
+    def by_user(self, name: str) -> Doubles:
+        """Return (n_users,) a figure of each user."""
+        return np.concatenate(self._by_user.get(name, [np.empty(0)]))
+
+    def cut(self, ranked: Bools) -> Cut:
+        """Return the figures over all users; (n_items,) says which items may be ranked."""
+        labels = self._labels.of_labels(ranked)
+        return Cut(
+            k=self._length,
+            **{name: float(self.by_user(name).mean()) for name in _BY_USER},
+            coverage=list_metrics.coverage(labels),
+            novelty=_mean(self.by_user("novelty")),
+            diversity=_mean(self.by_user("diversity")),
+            micro=micro_average(labels),
+            macro=macro_average(labels),
+        )
 
 
 def _to_be_found(held_out: Interactions, candidates: Bools, users: Rows | None) -> Interactions:

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from itertools import groupby
-from math import ceil, floor, isfinite, log10, sqrt
+from math import isfinite, sqrt
 
 from fuserank.training.evaluation.metrics import Calibration, Doubles
+from fuserank.training.evaluation.plot import Axis, Plot, axis_of, look, whole_axis
+from fuserank.training.evaluation.report_style import STYLE
 from fuserank.training.evaluation.significance import Comparison, MeanStd
 
 __all__ = ["Compared", "Figures", "Page", "render_page"]
 
 Figures = Mapping[str, Mapping[str, MeanStd]]
 """By system, then by metric; a system may lack a metric."""
-
-Point = tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +36,7 @@ class Page:
         title: the heading.
         subtitle: one sentence below it: what was judged, and how.
         summary: metrics of the systems.
+        labels: metrics of their lists as sets of labels.
         significance: differences between systems.
         cold: by group of items or users, as a heading names it, then as the summary.
         roc: by system, false and true positive rates as `metrics.roc_curve` returns them.
@@ -49,6 +49,7 @@ class Page:
     title: str
     subtitle: str = ""
     summary: Figures = field(default_factory=dict)
+    labels: Figures = field(default_factory=dict)
     significance: Sequence[Compared] = ()
     cold: Mapping[str, Figures] = field(default_factory=dict)
     roc: Mapping[str, tuple[Doubles, Doubles]] = field(default_factory=dict)
@@ -71,6 +72,7 @@ def render_page(page: Page) -> str:
     }
     sections = (
         _section("Systems", _figures_table({"": page.summary}) if page.summary else ""),
+        _section("Lists as label sets", _figures_table({"": page.labels}) if page.labels else ""),
         _section("Differences", _significance_table(page.significance)),
         _section("Cold start", _figures_table(page.cold) if page.cold else ""),
         _section(
@@ -90,7 +92,7 @@ def render_page(page: Page) -> str:
         '<meta name="color-scheme" content="light dark">\n'
         '<meta http-equiv="Content-Security-Policy" '
         "content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
-        f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
         f"<header>\n<h1>{title}</h1>\n{subtitle}</header>\n{''.join(sections)}"
         "</main>\n</body>\n</html>\n"
     )
@@ -176,7 +178,7 @@ def _significance_table(compared: Sequence[Compared]) -> str:
 def _roc(curves: Mapping[str, tuple[Doubles, Doubles]], looks: Mapping[str, int]) -> str:
     if not curves:
         return ""
-    plot = _Plot(_Axis(0, 1), _Axis(0, 1))
+    plot = Plot(Axis(0, 1), Axis(0, 1))
     drawn = plot.diagonal()
     for name, rates in curves.items():
         points = [(float(x), float(y)) for x, y in zip(*rates, strict=True)]
@@ -188,7 +190,7 @@ def _roc(curves: Mapping[str, tuple[Doubles, Doubles]], looks: Mapping[str, int]
 def _reliability(systems: Mapping[str, Calibration], looks: Mapping[str, int]) -> str:
     if not systems:
         return ""
-    plot = _Plot(_Axis(0, 1), _Axis(0, 1))
+    plot = Plot(Axis(0, 1), Axis(0, 1))
     drawn = plot.diagonal()
     for name, found in systems.items():
         most = max(b.count for b in found.bins)
@@ -227,7 +229,7 @@ def _learning(what: str, systems: Mapping[str, Sequence[float]], looks: Mapping[
     if not epochs:
         return ""
     finite = [value for values in systems.values() for value in values if isfinite(value)]
-    plot = _Plot(_whole_axis(epochs), _axis(finite), height=200)
+    plot = Plot(whole_axis(epochs), axis_of(finite), height=200)
     drawn = "".join(
         plot.line(looks[name], list(enumerate(map(float, values), start=1)))
         for name, values in systems.items()
@@ -271,168 +273,8 @@ def _bar(share: float) -> str:
 def _figure(title: str, svg: str, legend: Sequence[tuple[int, str]], table: str = "") -> str:
     keys = "".join(
         '<li><svg viewBox="0 0 28 8" aria-hidden="true">'
-        f'<path class="{_look(series)}" d="M2 4H26"/></svg>{escape(text)}</li>'
+        f'<path class="{look(series)}" d="M2 4H26"/></svg>{escape(text)}</li>'
         for series, text in legend
     )
     details = f"<details><summary>Figures</summary>\n{table}</details>\n" if table else ""
     return f"<figure>\n<figcaption>{title}</figcaption>\n<ul>{keys}</ul>\n{svg}{details}</figure>\n"
-
-
-def _look(series: int) -> str:
-    """Return the classes of a series: colour and dashes recur together after twelve only."""
-    return f"line c{series % 6} d{series % 4}"
-
-
-@dataclass(frozen=True)
-class _Axis:
-    low: float
-    high: float
-    ticks: tuple[float, ...] = (0, 0.25, 0.5, 0.75, 1)
-    digits: int = 2
-
-    def text(self, tick: float) -> str:
-        return f"{tick:.{self.digits}f}" if abs(tick) < 1e5 else f"{tick:.1e}"
-
-
-def _axis(values: Sequence[float]) -> _Axis:
-    """Return an axis of round ticks that holds the values, from 0 to 1 where there are none."""
-    if not values:
-        return _Axis(0, 1)
-    low, high = min(values), max(values)
-    if low == high:
-        margin = abs(low) / 10 or 0.5
-        low, high = low - margin, high + margin
-    rough = (high - low) / 4
-    magnitude = floor(log10(rough))
-    step = next(m for m in (1, 2, 5, 10) if m * 10**magnitude >= rough) * 10**magnitude
-    ticks = tuple(i * step for i in range(floor(low / step), ceil(high / step) + 1))
-    return _Axis(ticks[0], ticks[-1], ticks, max(-magnitude, 0))
-
-
-def _whole_axis(last: int) -> _Axis:
-    """Return an axis from 1 to a whole number, with whole ticks, both ends among them."""
-    step = max(ceil((last - 1) / 5), 1)
-    ticks = [tick for tick in range(1, last + 1, step) if last - tick >= step] + [last]
-    return _Axis(1, max(last, 2), tuple(ticks), 0)
-
-
-@dataclass(frozen=True)
-class _Plot:
-    """A rectangle of an SVG drawing in which values have places."""
-
-    x: _Axis
-    y: _Axis
-    height: int = 280
-
-    def place(self, point: Point) -> str:
-        x, y = (
-            (value - axis.low) / (axis.high - axis.low)
-            for value, axis in zip(point, (self.x, self.y), strict=True)
-        )
-        return f"{_LEFT + x * _WIDTH:.1f} {_TOP + (1 - y) * self.height:.1f}"
-
-    def line(self, series: int, points: Sequence[Point]) -> str:
-        runs = [
-            [self.place(point) for point in run]
-            for finite, run in groupby(points, key=lambda point: all(map(isfinite, point)))
-            if finite
-        ]
-        # A lone point is drawn as a line to itself, which round ends make a dot.
-        d = "".join(f"M{run[0]}L{' '.join(run[1:] or run)}" for run in runs)
-        return f'<path class="{_look(series)}" d="{d}"/>\n'
-
-    def dot(self, series: int, point: Point, radius: float) -> str:
-        x, y = self.place(point).split()
-        return f'<circle class="dot c{series % 6}" cx="{x}" cy="{y}" r="{radius:.1f}"/>\n'
-
-    def diagonal(self) -> str:
-        return f'<path class="diagonal" d="M{self.place((0, 0))}L{self.place((1, 1))}"/>\n'
-
-    def draw(self, name: str, x_label: str, y_label: str, drawn: str) -> str:
-        bottom = _TOP + self.height
-        right = _LEFT + _WIDTH
-        axes = ""
-        for tick in self.y.ticks:
-            y = self.place((self.x.low, tick)).split()[1]
-            axes += (
-                f'<path class="grid" d="M{_LEFT} {y}H{right}"/>'
-                f'<text x="{_LEFT - 7}" y="{y}" dy=".35em" text-anchor="end">'
-                f"{self.y.text(tick)}</text>\n"
-            )
-        for tick in self.x.ticks:
-            x = self.place((tick, self.y.low)).split()[0]
-            axes += (
-                f'<text x="{x}" y="{bottom + 17}" text-anchor="middle">{self.x.text(tick)}</text>\n'
-            )
-        return (
-            f'<svg class="plot" viewBox="0 0 {right + 14} {bottom + 40}" role="img" '
-            f'aria-labelledby="{name}-title">\n'
-            f'<title id="{name}-title">{y_label} by {x_label}</title>\n'
-            f'{axes}<text class="label" x="{_LEFT}" y="12">{y_label}</text>\n'
-            f'<text class="label" x="{right}" y="{bottom + 35}" text-anchor="end">{x_label}</text>'
-            f"\n{drawn}</svg>\n"
-        )
-
-
-_LEFT, _TOP, _WIDTH = 50, 26, 280
-"""Where the rectangle of a plot lies, in user units of its drawing."""
-
-_STYLE = """
-:root {
-  --page: #fcfcfa; --ink: #1d2126; --quiet: #5d656e; --rule: #dcdfe2; --track: #eceeef;
-  --c0: #2563a8; --c1: #bd4d26; --c2: #1f7a5c; --c3: #8450a8; --c4: #8f6400; --c5: #52606d;
-}
-@media (prefers-color-scheme: dark) {
-  :root {
-    --page: #15181b; --ink: #e6e8ea; --quiet: #a0a8b0; --rule: #333a40; --track: #262c31;
-    --c0: #7fb0ea; --c1: #f0936f; --c2: #6cc7a1; --c3: #c49ae6; --c4: #e0b45a; --c5: #aab4be;
-  }
-}
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--page); color: var(--ink);
-  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
-main { max-width: 62rem; margin: 0 auto; padding: 3rem 1.5rem 5rem; }
-h1 { margin: 0; font-size: 1.75rem; line-height: 1.25; font-weight: 650; overflow-wrap: anywhere; }
-header p { margin: .5rem 0 0; color: var(--quiet); max-width: 44rem; overflow-wrap: anywhere; }
-h2 { margin: 3rem 0 .75rem; font-size: 1.125rem; font-weight: 650; }
-.parts { display: grid; gap: 2rem 3rem; align-items: start;
-  grid-template-columns: repeat(auto-fit, minmax(min(22rem, 100%), 1fr)); }
-.wide { overflow-x: auto; min-width: 0; }
-.parts > .wide { grid-column: 1 / -1; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums;
-  font-size: .9375rem; }
-caption { text-align: left; color: var(--quiet); font-size: .875rem; padding-bottom: .5rem; }
-th, td { padding: .4rem 1.1rem .4rem 0; text-align: right; white-space: nowrap;
-  border-bottom: 1px solid var(--rule); font-weight: 400; }
-th:last-child, td:last-child { padding-right: 0; }
-th:first-child { text-align: left; white-space: normal; overflow-wrap: anywhere;
-  position: sticky; left: 0; background: var(--page); }
-.parts > .wide th:first-child { min-width: 9rem; }
-thead th { color: var(--quiet); font-size: .875rem; vertical-align: bottom; }
-tbody th[scope=rowgroup] { padding-top: 1.1rem; font-weight: 600; }
-tbody th, td { vertical-align: baseline; }
-td .quiet { display: block; color: var(--quiet); font-size: .8125rem; line-height: 1.3; }
-figure { margin: 0; min-width: 0; max-width: 30rem; }
-figcaption { font-weight: 600; font-size: .9375rem; }
-figure ul { list-style: none; margin: .35rem 0 .75rem; padding: 0; display: flex; flex-wrap: wrap;
-  gap: .15rem 1.1rem; font-size: .875rem; color: var(--quiet); overflow-wrap: anywhere; }
-figure li svg { width: 28px; height: 8px; margin-right: .4rem; vertical-align: middle; }
-.plot { display: block; width: 100%; height: auto; }
-.plot text { fill: var(--quiet); font-size: 11px; font-variant-numeric: tabular-nums; }
-.plot .label { fill: var(--ink); font-size: 12px; }
-.grid { stroke: var(--rule); fill: none; }
-.diagonal { stroke: var(--quiet); stroke-dasharray: 1 4; stroke-linecap: round; fill: none; }
-.line { fill: none; stroke: var(--c); stroke-width: 2; stroke-linecap: round;
-  stroke-linejoin: round; }
-.dot { fill: var(--c); stroke: var(--page); stroke-width: 1; }
-.c0 { --c: var(--c0); } .c1 { --c: var(--c1); } .c2 { --c: var(--c2); }
-.c3 { --c: var(--c3); } .c4 { --c: var(--c4); } .c5 { --c: var(--c5); }
-.d1 { stroke-dasharray: 7 4; } .d2 { stroke-dasharray: 1 4; } .d3 { stroke-dasharray: 8 4 1 4; }
-.bar { display: block; width: 100%; min-width: 8rem; height: .75rem; }
-td:has(> .bar) { width: 60%; }
-.track { fill: var(--track); } .fill { fill: var(--c0); }
-details { margin-top: .75rem; font-size: .875rem; }
-summary { color: var(--quiet); cursor: pointer; }
-details table { font-size: .8125rem; }
-:focus-visible { outline: 2px solid var(--c0); outline-offset: 2px; }
-"""

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from fuserank.errors import DataError
+from fuserank.errors import ConfigError, DataError
 from fuserank.training.batches.sampling import Sampler
 from fuserank.training.evaluation.evaluate import Epoch
 from fuserank.training.evaluation.metrics import roc_auc
@@ -32,14 +32,12 @@ if TYPE_CHECKING:
     from fuserank.training.fitting.workers import Workers
     from fuserank.training.train_config import TrainConfig
 
-__all__ = ["Fitted", "fit"]
+__all__ = ["Fitted", "fit", "ranked_items"]
 
 logger = logging.getLogger(__name__)
 
 _AHEAD = 4
 """Batches that are sampled ahead of the step that learns from them."""
-_ROWS = 1 << 20
-"""Interactions that are looked through at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +91,7 @@ def fit(
             and writes.
 
     Raises:
+        ConfigError: several workers, and a second model beside the ranker.
         DataError: the validation part has no positive; the checkpoint is damaged, of another run,
             or not the same for all workers.
 
@@ -101,7 +100,7 @@ def fit(
     average of the weights, which is what is judged and kept, after Polyak and Juditsky,
     "Acceleration of Stochastic Approximation by Averaging", SIAM J. Control Optim. 30(4), 1992.
     """
-    _check_positive(validation)
+    _check(validation, config, workers)
     started = time.perf_counter()
     writes = workers is None or workers.is_first
     run = "" if checkpoint is None else fingerprint(features, schema, config, train, validation)
@@ -118,7 +117,7 @@ def fit(
         workers=workers,
     )
     known_users = user_inputs(ranker, features, sampler.likes, schema)
-    seen = _of_users(train, np.unique(validation.user))
+    seen = train.of_users(np.unique(validation.user))
 
     def on_step(done: int) -> None:
         if on_progress is not None:
@@ -134,7 +133,7 @@ def fit(
             seen=seen,
             held_out=validation,
             n_items=len(features.items),
-            candidates=_candidates(train, config, len(features.items)),
+            candidates=ranked_items(train, config, len(features.items)),
         ).ranking
         auc = roc_auc(validation.positive, scores.pairs(validation.user, validation.item))
         return judged.recall, judged.ndcg, 0.5 if np.isnan(auc) else auc
@@ -182,20 +181,30 @@ def fit(
     )
 
 
-def _candidates(
+def ranked_items(
     train: Interactions, config: TrainConfig, n_items: int
 ) -> npt.NDArray[np.bool_] | None:
-    """Return which items are ranked for a validation user; None for all.
+    """Return which items (n_items,) are ranked for a validation user; None for all.
 
     Items that were held out whole would all stand behind those that training knows.
+
+    Args:
+        train: the training part.
+        config: of the split.
+        n_items: items in all.
     """
     if config.split.strategy != "items":
         return None
-    never: npt.NDArray[np.bool_] = np.bincount(train.item, minlength=n_items) == 0
+    never: npt.NDArray[np.bool_] = train.item_counts(n_items) == 0
     return never
 
 
-def _check_positive(validation: Interactions) -> None:
+def _check(validation: Interactions, config: TrainConfig, workers: Workers | None) -> None:
+    if workers is not None and config.beside != "none":
+        raise ConfigError(
+            f"train: found a model {config.beside!r} beside the ranker, expected none with several "
+            "workers: each would compare a positive with its own share of the items alone"
+        )
     if not validation.positive.any():
         raise DataError(
             "train: found no positive interaction in the validation part, expected one or more "
@@ -230,15 +239,6 @@ def _is_done(epochs: list[Epoch], config: TrainConfig) -> bool:
     return (
         len(epochs) == config.epochs or len(epochs) - 1 - _best(epochs, config) >= config.patience
     )
-
-
-def _of_users(interactions: Interactions, users: npt.NDArray[np.integer]) -> Interactions:
-    """Return the interactions of some users, without a pass that needs memory for all."""
-    rows = [
-        first + np.flatnonzero(np.isin(interactions.user[first : first + _ROWS], users))
-        for first in range(0, len(interactions), _ROWS)
-    ]
-    return interactions.select(np.concatenate(rows))
 
 
 def _check_together(epochs: int, workers: Workers) -> None:

@@ -11,7 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from fuserank.training.fitting.loss import bpr_loss, hardest, interaction_loss, softmax_loss
+from fuserank.training.fitting.loss import (
+    batch_softmax_loss,
+    bpr_loss,
+    hardest,
+    interaction_loss,
+    softmax_loss,
+)
 from fuserank.training.model.ranker import build_ranker
 
 if TYPE_CHECKING:
@@ -111,14 +117,20 @@ class Learner:
         head = ranker.interaction
         with tf.GradientTape() as tape:
             # The head has yet to be fitted: it changes nothing, and costs nothing so.
-            phi = head.own(0, ranker.user_tower(batch["users"], training=True))
-            psi = head.own(1, ranker.item_tower(batch["items"], training=True))
+            users = ranker.user_tower(batch["users"], training=True)
+            items = ranker.item_tower(batch["items"], training=True)
+            phi, psi = head.own(0, users), head.own(1, items)
             pairs = [
                 tf.repeat(phi, tf.shape(candidates)[1], axis=0),
                 tf.gather(psi, tf.reshape(candidates, [-1])),
             ]
             logits = tf.cast(head.model(pairs, training=True), tf.float32)
             loss, weight = self._loss(tf.reshape(logits, tf.shape(candidates)), batch)
+            if head.beside is not None:
+                every = head.beside.all_pairs(head.others(0, users), head.others(1, items))
+                loss += batch_softmax_loss(
+                    tf.cast(every, tf.float32), candidates[:, 0], batch["log_presence"]
+                )
             scaled = self._optimizer.scale_loss(loss)
         # Dense, because Keras squares the slices of an embedding's gradient before it has summed
         # those of the same row: the second moment would depend on how a batch is divided.

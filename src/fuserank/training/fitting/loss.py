@@ -9,7 +9,7 @@ from keras import ops
 if TYPE_CHECKING:
     from fuserank.training.train_config import MseOn
 
-__all__ = ["bpr_loss", "hardest", "interaction_loss", "softmax_loss"]
+__all__ = ["batch_softmax_loss", "bpr_loss", "hardest", "interaction_loss", "softmax_loss"]
 
 
 def interaction_loss(
@@ -66,6 +66,25 @@ def softmax_loss(logits: Any, weights: Any, log_chances: Any) -> Any:
     """
     corrected = logits - log_chances + ops.log(ops.maximum(weights, 1e-30))
     return ops.mean(ops.logsumexp(corrected, axis=1) - corrected[:, 0])
+
+
+def batch_softmax_loss(logits: Any, positives: Any, log_presence: Any) -> Any:
+    """Return the mean over rows of −log softmax of the positive among all items of a batch.
+
+    z′ = z − log q stands for z, q being how likely an item was to be in the batch: what often is
+    would be pushed down for it. Where the batch holds the catalogue, log q is 0.
+
+    Args:
+        logits: z, (B, M) float32, of every row with every item.
+        positives: (B,) column of a row's positive.
+        log_presence: (M,) float32: log q.
+
+    Source: Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item
+    Recommendations", RecSys 2019, equations 3 and 4.
+    """
+    corrected = logits - log_presence
+    liked = ops.take_along_axis(corrected, positives[:, None], axis=1)[:, 0]
+    return ops.mean(ops.logsumexp(corrected, axis=1) - liked)
 
 
 def hardest(logits: Any, weights: Any, count: int) -> Any:

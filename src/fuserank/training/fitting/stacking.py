@@ -5,14 +5,15 @@ Source: Wolpert, "Stacked Generalization", Neural Networks 5(2), 1992.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fuserank.training.data.histories import Histories
 from fuserank.training.evaluation import metrics
 from fuserank.training.evaluation.ranking import judge_users
+from fuserank.training.fitting.fit import ranked_items
 from fuserank.training.model.catalogue_scores import CatalogueScores
 
 if TYPE_CHECKING:
@@ -25,10 +26,13 @@ if TYPE_CHECKING:
 __all__ = ["fit_head", "fit_sigmoid"]
 
 _WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0)
-"""Weights of the collaborative score that are tried, where both scores vary alike."""
+"""Weights that are tried, where all scores vary alike."""
+
+_TURNS = 3
+"""How often each of several weights is chosen anew."""
 
 _SCORES = 1 << 25
-"""Scores that choose the weight, at most: those of as many users as that makes, 270 MB."""
+"""Scores of one kind that choose weights, at most: of as many users as that makes, 130 MB."""
 
 _STEPS, _SMALL = 50, 1e-9
 
@@ -47,12 +51,14 @@ def fit_head(
     """
     head, validation = ranker.interaction, parts.validation
     calibrates = config.calibrate and 0 < validation.positive.mean() < 1
-    if not (config.blends or calibrates):
+    added = [head.beside_weight] if head.beside is not None else []
+    added += [head.weight] if head.blends else []
+    if not (added or calibrates):
         return
-    likes = Histories.of_positives(parts.train, n_users=len(features.users))
+    likes = parts.train.histories(len(features.users))
     scores = CatalogueScores.of_known(ranker, features, likes, schema)
-    if config.blends:
-        head.weight.assign(_best_weight(ranker, scores, parts, len(features.items)))
+    if added:
+        _fit_weights(added, scores, parts, ranked_items(parts.train, config, len(features.items)))
     if calibrates:
         logits = scores.pairs(validation.user, validation.item)
         slope, intercept = fit_sigmoid(logits, validation.positive)
@@ -61,28 +67,57 @@ def fit_head(
             head.intercept.assign(intercept)
 
 
-def _best_weight(ranker: Ranker, scores: CatalogueScores, parts: Parts, n_items: int) -> float:
-    """Return the weight of the collaborative score with the best NDCG@10 on the validation part."""
-    head, validation = ranker.interaction, parts.validation
+def _fit_weights(
+    weights: Sequence[Any],
+    scores: CatalogueScores,
+    parts: Parts,
+    candidates: npt.NDArray[np.bool_] | None,
+) -> None:
+    """Set the weights of what is added to the model's score, for the best NDCG@10 of validation.
+
+    One after the other is chosen, in turns, while the others stay.
+    """
+    validation = parts.validation
     users = np.unique(validation.user[validation.positive])
-    chosen = np.random.default_rng(0).permutation(users)[: max(_SCORES // n_items, 1)]
+    chosen = np.random.default_rng(0).permutation(users)[: max(_SCORES // len(scores.psi), 1)]
     chosen.sort()
     held_out = validation.select(np.isin(validation.user, chosen))
-    head.weight.assign(0.0)
+    for weight in weights:
+        weight.assign(0.0)
     model = scores.matrix(chosen)
-    head.weight.assign(1.0)
-    collaborative = scores.matrix(chosen) - model
-    unit = float(model.std() / max(collaborative.std(), _SMALL))
+    added, units = [], []
+    for weight in weights:
+        weight.assign(1.0)
+        found = scores.matrix(chosen) - model
+        weight.assign(0.0)
+        units.append(float(model.std() / max(found.std(), _SMALL)))
+        added.append(np.float32(units[-1]) * found)
+    shares = np.zeros(len(weights), dtype=np.float32)
 
-    def ndcg(weight: float) -> float:
+    def ndcg(at: int, share: float) -> float:
+        tried = shares.copy()
+        tried[at] = share
+
         def blended(some: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
             rows = np.searchsorted(chosen, some)
-            return model[rows] + np.float32(weight) * collaborative[rows]
+            total: npt.NDArray[np.float32] = model[rows]
+            for each, matrix in zip(tried, added, strict=True):
+                total = total + each * matrix[rows]
+            return total
 
-        found = judge_users(blended, seen=parts.train, held_out=held_out, n_items=n_items).ranking
-        return found.ndcg
+        return judge_users(
+            blended,
+            seen=parts.train,
+            held_out=held_out,
+            n_items=len(scores.psi),
+            candidates=candidates,
+        ).ranking.ndcg
 
-    return max((weight * unit for weight in _WEIGHTS), key=ndcg)
+    for _ in range(_TURNS if len(weights) > 1 else 1):
+        for at in range(len(weights)):
+            shares[at] = max(_WEIGHTS, key=lambda share: ndcg(at, share))
+    for weight, unit, share in zip(weights, units, shares, strict=True):
+        weight.assign(unit * share)
 
 
 def fit_sigmoid(

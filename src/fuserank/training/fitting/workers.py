@@ -88,6 +88,7 @@ class Workers:
             labels=batch.labels[rows],
             weights=batch.weights[rows],
             log_chances=batch.log_chances[rows],
+            log_presence=batch.log_presence[kept],
         )
 
     def mean(self, tensors: Sequence[Any], weight: Any) -> list[Any]:

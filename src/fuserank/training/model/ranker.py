@@ -75,7 +75,7 @@ class Ranker:
     @property
     def blends(self) -> bool:
         """Whether a collaborative score is added to the model's."""
-        return bool(self.interaction.shapes)
+        return bool(self.interaction.blends)
 
     def _side(self, name: str, index: int) -> keras.Model:
         """Return what leads from the inputs of a side to the interaction."""
@@ -109,7 +109,9 @@ def build_ranker(schema: Schema, config: TrainConfig, whitening: Whitening | Non
     psi = build.tower("item_tower", items, apart=apart)(item_inputs)
     if model.reads_history:
         phi, psi = build.beside_events(phi, psi, user_inputs, item_inputs)
-    logit = Head(model, build.shapes, name="interaction")([phi, psi])
+    beside = INTERACTIONS[config.beside](config) if config.beside != "none" else None
+    width = config.dim if beside is not None else 0
+    logit = Head(model, build.shapes, beside, width, name="interaction")([phi, psi])
     return Ranker(keras.Model({**user_inputs, **item_inputs}, logit, name="ranker"))
 
 
@@ -148,7 +150,7 @@ class _Builder:
         self._config = config
         self._whitening = whitening
         self.shapes: list[tuple[int, ...]] = []
-        """Of φ and ψ a row, where a collaborative score goes beside them."""
+        """Of φ and ψ a row, where something goes behind them."""
 
     def tower(self, name: str, fields: tuple[FittedField, ...], *, apart: bool) -> keras.Model:
         """Return the model from the fields of a side to φ or ψ."""
@@ -156,11 +158,31 @@ class _Builder:
         if not carried:
             raise SchemaError(f"{name}: found no field of this side, expected one or more")
         config = self._config
-        inputs = _inputs(
-            [f.spec for f in carried if f.spec is not None], any_length=not config.reads_events
-        )
-        beside = [f for f in carried if config.blends and f.field.name == COLLABORATIVE_FIELD]
-        carried = [f for f in carried if f not in beside]
+        blended = [f for f in carried if config.blends and f.field.name == COLLABORATIVE_FIELD]
+        sources = [f for f in carried if f not in blended]
+        inputs = self._inputs_of(carried)
+        fused = self._fused(inputs, sources, apart=apart)
+        behind = []
+        if config.beside != "none":
+            own = self._inputs_of(sources)
+            beside = keras.Model(own, self._fused(own, sources, apart=False), name="beside")
+            behind.append(beside({tensor: inputs[tensor] for tensor in own}))
+        if blended:
+            share = CollaborativeShare(name="share")
+            behind.append(share(inputs[blended[0].field.tensor]))
+        if behind:
+            self.shapes.append(tuple(fused.shape[1:]))
+            flat = keras.layers.Flatten(name="flat")(fused)
+            fused = keras.layers.Concatenate(name="and_behind")([flat, *behind])
+        return keras.Model(inputs, fused, name=name)
+
+    def _inputs_of(self, fields: Sequence[FittedField]) -> dict[str, Any]:
+        specs = [f.spec for f in fields if f.spec is not None]
+        return _inputs(specs, any_length=not self._config.reads_events)
+
+    def _fused(self, inputs: dict[str, Any], carried: Sequence[FittedField], *, apart: bool) -> Any:
+        """Return the fields of a side, fused: (batch, dim), or (batch, n_fields, dim) apart."""
+        config = self._config
         kept = [self._kept(f, inputs[f.field.tensor], seed) for seed, f in enumerate(carried)]
         sources = [
             build_source(f, config)(self._whitened(f, tensor))
@@ -172,13 +194,7 @@ class _Builder:
         ]
         presence = keras.layers.Concatenate(name="presence")(present) if present[1:] else present[0]
         fusion = FUSIONS[config.fusion](config.dim, apart=apart, name="fusion")
-        fused = fusion(sources, presence=presence)
-        if beside:
-            self.shapes.append(tuple(fused.shape[1:]))
-            share = CollaborativeShare(name="share")(inputs[beside[0].field.tensor])
-            flat = keras.layers.Flatten(name="flat")(fused)
-            fused = keras.layers.Concatenate(name="beside")([flat, share])
-        return keras.Model(inputs, fused, name=name)
+        return fusion(sources, presence=presence)
 
     def beside_events(
         self, phi: Any, psi: Any, user_inputs: dict[str, Any], item_inputs: dict[str, Any]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fuserank.training.model.interaction.bilinear import (
     Bilinear,
     BilinearMatrix,
+    Cosine,
     GeneralizedMatrixFactorization,
     TwoTower,
 )
@@ -42,6 +43,7 @@ INTERACTIONS: dict[str, Callable[[TrainConfig], Interaction]] = {
     "bilinear": lambda _: Bilinear(name="interaction"),
     "bilinear-matrix": lambda _: BilinearMatrix(name="interaction"),
     "gmf": lambda _: GeneralizedMatrixFactorization(name="interaction"),
+    "cosine": lambda _: Cosine(name="interaction"),
     "two-tower": lambda config: TwoTower(config.hidden, name="interaction"),
     "perceptron": lambda config: Perceptron(config.hidden, name="interaction"),
     "deep-perceptron": lambda config: DeepPerceptron(_widths(config), name="interaction"),

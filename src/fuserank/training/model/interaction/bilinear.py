@@ -9,7 +9,11 @@ from keras import ops
 
 from fuserank.training.model.interaction.layers import REGISTER, Interaction
 
-__all__ = ["Bilinear", "BilinearMatrix", "GeneralizedMatrixFactorization", "TwoTower"]
+__all__ = ["Bilinear", "BilinearMatrix", "Cosine", "GeneralizedMatrixFactorization", "TwoTower"]
+
+_TEMPERATURE = 0.2
+"""What cosines are divided by, lest the best logit be no more than 2 above the worst."""
+_SMALL = 1e-12
 
 
 class _Biased(Interaction):
@@ -94,6 +98,30 @@ class GeneralizedMatrixFactorization(Interaction):
         """Return (batch,)."""
         phi, psi = inputs
         return ops.squeeze(self.output_layer(phi * psi), axis=-1)
+
+
+@REGISTER
+class Cosine(_Biased):
+    """z = cos(φ, ψ) / τ + bᵤᵀφ + bᵢᵀψ + b: how much is known of a side has no say in it.
+
+    Source: Wu et al., "On the Effectiveness of Sampled Softmax Loss for Item Recommendation", ACM
+    TOIS 42(4), 2024, section 3.
+    """
+
+    def product(self, phi: Any, psi: Any) -> Any:
+        """Return cos(φ, ψ) / τ."""
+        return ops.sum(_directed(phi) * _directed(psi), axis=-1) / _TEMPERATURE
+
+    def all_pairs(self, phi: Any, psi: Any) -> Any:
+        """Return (n, m) logits of n φ with m ψ."""
+        cosines = ops.matmul(_directed(phi), ops.transpose(_directed(psi)))
+        of_items = ops.transpose(ops.matmul(psi, self.item_bias))
+        return cosines / _TEMPERATURE + ops.matmul(phi, self.user_bias) + of_items + self.bias
+
+
+def _directed(vectors: Any) -> Any:
+    """Return (n, dim) vectors of length 1."""
+    return vectors * ops.rsqrt(ops.sum(ops.square(vectors), axis=-1, keepdims=True) + _SMALL)
 
 
 @REGISTER
