@@ -14,6 +14,7 @@
     ├── ProviderError             the execution provider asked for is not there
     ├── ExportError               a model cannot be exported
     │   ├── FactorisationError    a graph cannot be split into user, item and joint parts
+    │   ├── GateError             an optimized encoder costs more ranking quality than allowed
     │   └── ParityError           an exported graph does not score as its reference does
     └── ServerError               the server cannot start, or a call to it failed
         └── UnavailableError      no server answers, or it is not ready
@@ -31,6 +32,7 @@ __all__ = [
     "FactorisationError",
     "FetchError",
     "FuserankError",
+    "GateError",
     "ParityError",
     "ProviderError",
     "RequestError",
@@ -104,6 +106,10 @@ class ExportError(FuserankError):
 
 class FactorisationError(ExportError):
     """A graph cannot be split into user, item and joint parts."""
+
+
+class GateError(ExportError):
+    """An optimized encoder costs more ranking quality than the budget allows."""
 
 
 class ParityError(ExportError):

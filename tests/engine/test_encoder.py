@@ -4,7 +4,9 @@ import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import onnx
@@ -12,9 +14,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
+from fuserank.engine import text_runner
 from fuserank.engine.encoder import TextEncoder
-from fuserank.engine.encoder_config import EncoderConfig, Pooling, Precision
+from fuserank.engine.encoder_config import EncoderConfig, Pooling, Precision, TextRole
 from fuserank.engine.session import GraphSession
+from fuserank.engine.text_graph import TextGraph
 from fuserank.errors import BundleFormatError, BundleIntegrityError, RequestError
 
 DIM = 8
@@ -45,7 +49,7 @@ def expected(texts, config=CONFIG):
     """What the graph computes, in numpy."""
     rows = []
     for text in texts:
-        words = f"{config.prompt}{text}".lower().split()[: config.max_tokens - 2]
+        words = f"{config.passage_prompt}{text}".lower().split()[: config.max_tokens - 2]
         ids = [2, *(WORDS.index(w) if w in WORDS else 1 for w in words), 3]
         mean = TABLE[ids].mean(0)
         rows.append(mean / np.linalg.norm(mean))
@@ -161,10 +165,13 @@ def test_graphs_with_token_types(tmp_path):
     np.testing.assert_allclose(encoder.encode(TEXTS).vectors, expected(TEXTS), atol=1e-6)
 
 
-def test_the_prompt_stands_before_each_text(tmp_path):
-    config = replace(CONFIG, prompt="a film : ")
+def test_the_prompt_of_its_role_stands_before_each_text(tmp_path):
+    config = replace(CONFIG, query_prompt="love : ", passage_prompt="a film : ")
     encoder = TextEncoder.load(write_encoder(tmp_path / "prompted", config))
     np.testing.assert_allclose(encoder.encode(TEXTS).vectors, expected(TEXTS, config), atol=1e-6)
+    queries = expected(TEXTS, replace(config, passage_prompt="love : "))
+    found = encoder.encode(TEXTS, TextRole.QUERY).vectors
+    np.testing.assert_allclose(found, queries, atol=1e-6, err_msg="the cache tells roles apart")
 
 
 def test_the_end_of_a_long_text_is_cut_and_special_tokens_stay(encoder):
@@ -183,20 +190,21 @@ def test_repeated_texts_are_run_once(stored, shapes):
     np.testing.assert_allclose(vectors, expected(["robot", "love", "robot", "robot"]), atol=1e-6)
 
 
-def test_batches_hold_texts_of_like_length_within_the_budget(stored, shapes):
+def test_batches_hold_texts_of_like_length_within_the_budget(tmp_path, shapes):
     config = replace(CONFIG, max_tokens=200)
-    encoder = TextEncoder.load(stored, cache_size=0)
-    encoder = TextEncoder(config, encoder.space, encoder._tokenizer, encoder._session, 0)
+    encoder = TextEncoder.load(write_encoder(tmp_path / "long", config), cache_size=0)
+    before = encoder.token_counts()
     texts = [f"word{n} " * (1 + 7 * n % 190) for n in range(300)]
     del shapes[:]
     vectors = encoder.encode(texts).vectors
     np.testing.assert_allclose(vectors, expected(texts, config), atol=1e-5)
     assert sum(rows for rows, _ in shapes) == 300
-    assert all(rows * width <= 512 for rows, width in shapes)
-    assert [width for _, width in shapes] == sorted(width for _, width in shapes)
-    assert len(shapes) < 100
-    padded, real = sum(r * w for r, w in shapes), sum(3 + 7 * n % 190 for n in range(300))
-    assert padded < 1.1 * real
+    assert all(rows == 1 or rows * width <= 256 for rows, width in shapes)
+    assert len(shapes) < 250
+    counts = encoder.token_counts()
+    assert counts.padded - before.padded == sum(rows * width for rows, width in shapes)
+    assert counts.real - before.real == sum(3 + 7 * n % 190 for n in range(300))
+    assert 0 < counts.padding_waste < 0.05
 
 
 def test_many_texts_keep_their_order(encoder):
@@ -237,6 +245,25 @@ def test_threads_share_an_encoder(stored):
     for batch, result in zip(batches, results, strict=True):
         np.testing.assert_allclose(result.vectors, expected(batch), atol=1e-5)
     assert encoder.cache_info().size == 5
+
+
+def test_callers_who_miss_a_text_at_the_same_time_have_it_run_once(encoder, shapes, monkeypatch):
+    running, go_on = Event(), Event()
+    run = TextGraph.run
+
+    def wait(self, tokens, **options):
+        running.set()
+        assert go_on.wait(10)
+        return run(self, tokens, **options)
+
+    monkeypatch.setattr(TextGraph, "run", wait)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(encoder.encode, ["robot"])
+        assert running.wait(10)
+        second = pool.submit(encoder.encode, ["robot", "robot"])
+        go_on.set()
+        np.testing.assert_array_equal(second.result(10).vectors[0], first.result(10).vectors[0])
+    assert shapes == [(1, 3)]
 
 
 def test_progress_counts_every_text_once(encoder):
@@ -328,3 +355,76 @@ def test_the_space_changes_with_each_file(stored, damaged, name):
         model.producer_version = "2"
         onnx.save(model, damaged / name)
     assert TextEncoder.load(damaged).space != TextEncoder.load(stored).space
+
+
+class Killed(BaseException):
+    """As a signal: no handler of errors stops it."""
+
+
+@pytest.fixture
+def short_chunks(monkeypatch):
+    monkeypatch.setattr(text_runner, "_TEXTS_PER_CHUNK", 40)
+
+
+@pytest.mark.parametrize("survives", [0, 5, 12, 25])
+def test_a_run_that_was_killed_goes_on_to_the_same_bits(
+    stored, tmp_path, shapes, monkeypatch, short_chunks, survives
+):
+    texts = [" ".join(["love"] * (n % 7) + [f"n{n}"]) for n in range(190)]
+    texts += texts[:10]
+    undisturbed = TextEncoder.load(stored, threads=1).encode(texts, keep=tmp_path / "other").vectors
+    encoder = TextEncoder.load(stored, threads=2)
+    keep, run, n_runs = tmp_path / "kept", TextGraph.run, count()
+
+    def kill(self, tokens, **options):
+        if next(n_runs) == survives:
+            raise Killed
+        return run(self, tokens, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TextGraph, "run", kill)
+        with pytest.raises(Killed):
+            encoder.encode(texts, keep=keep)
+    finished = 40 * len(list(keep.glob("*.npy")))
+    encoder = TextEncoder.load(stored, threads=2)
+    encoder.encode(["n1", "n150"])  # so that the cache knows some
+    steps = []
+    del shapes[:]
+    found = encoder.encode(texts, keep=keep, on_progress=steps.append).vectors
+    np.testing.assert_array_equal(found, undisturbed)
+    assert sum(rows for rows, _ in shapes) == 190 - finished
+    assert sum(steps) == 200
+
+
+def test_what_was_kept_is_of_the_same_texts_and_encoder(stored, tmp_path, shapes, short_chunks):
+    keep = tmp_path / "kept"
+    texts = [f"n{n}" for n in range(100)]
+    TextEncoder.load(stored).encode(texts, keep=keep)
+    del shapes[:]
+    longer = TextEncoder.load(stored).encode([*texts[:80], "love"], keep=keep)
+    np.testing.assert_allclose(longer.vectors, expected([*texts[:80], "love"]), atol=1e-6)
+    assert shapes == [(1, 3), (1, 3)], "the check of the graph, and the new chunk"
+    prompted = write_encoder(tmp_path / "prompted", replace(CONFIG, passage_prompt="a film : "))
+    found = TextEncoder.load(prompted).encode(texts, keep=keep).vectors
+    np.testing.assert_allclose(found, expected([f"a film : {t}" for t in texts]), atol=1e-6)
+
+
+def test_damaged_chunks_are_made_again(stored, tmp_path, short_chunks):
+    keep = tmp_path / "kept"
+    texts = [f"n{n}" for n in range(100)]
+    vectors = TextEncoder.load(stored).encode(texts, keep=keep).vectors
+    first, second, _ = sorted(keep.glob("*.npy"))
+    first.write_bytes(first.read_bytes()[:-5])
+    np.save(second, np.zeros((3, DIM), np.float32))
+    np.testing.assert_array_equal(
+        TextEncoder.load(stored).encode(texts, keep=keep).vectors, vectors
+    )
+    assert np.load(first).shape[1] == DIM
+
+
+def test_the_threads_make_no_difference(stored):
+    texts = ["love " * 60, *(" ".join(["war"] * (n % 9 + 1) + [f"n{n}"]) for n in range(300))]
+    vectors = [
+        TextEncoder.load(stored, threads=n, cache_size=0).encode(texts).vectors for n in (1, 3)
+    ]
+    np.testing.assert_array_equal(*vectors)

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from fuserank.engine.encoder_config import EncoderConfig, Pooling, Precision
+from fuserank.engine.encoder_config import EncoderConfig, Pooling, Precision, TextRole
 from fuserank.errors import BundleFormatError
 
 CONFIG = EncoderConfig(
@@ -18,8 +18,17 @@ CONFIG = EncoderConfig(
 
 
 def test_configurations_survive_json():
-    config = replace(CONFIG, model="电影 encoder", prompt="query: ", precision=Precision.INT8)
+    config = replace(CONFIG, model="电影 encoder", query_prompt="query: ", precision=Precision.INT8)
     assert EncoderConfig.from_json(config.to_json()) == config
+
+
+def test_configurations_of_one_prompt_stay_what_they_are():
+    config = replace(CONFIG, query_prompt="film: ", passage_prompt="film: ")
+    values = json.loads(config.to_json())
+    assert values["prompt"] == "film: "
+    assert not {"query_prompt", "passage_prompt"} & values.keys()
+    assert EncoderConfig.from_json(config.to_json()) == config
+    assert [config.prompt(role) for role in TextRole] == ["film: ", "film: "]
 
 
 @pytest.mark.parametrize(
@@ -29,7 +38,7 @@ def test_configurations_survive_json():
         ({"dim": "384"}, r"e.json: .* Expected `int`, got `str` - at `\$.dim`"),
         ({"dim": 0}, r"e.json: .*encoder dim: found 0, expected at least 1"),
         ({"max_tokens": 2}, r"encoder max_tokens: found 2, expected at least 3"),
-        ({"pooling": "max"}, r"Invalid enum value 'max' - at `\$.pooling`"),
+        ({"pooling": "sum"}, r"Invalid enum value 'sum' - at `\$.pooling`"),
         ({"precision": "int4"}, r"Invalid enum value 'int4' - at `\$.precision`"),
         ({"colour": "red"}, r"e.json: found unknown keys \['colour'\]; .*export the encoder again"),
     ],

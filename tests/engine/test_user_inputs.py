@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from fuserank.engine.encoder_config import TextRole
 from fuserank.engine.results import Timings
 from fuserank.engine.user_inputs import UserInputs
 from fuserank.errors import RequestError
@@ -48,7 +49,8 @@ def asked():
 
 @pytest.fixture
 def inputs(asked):
-    def encode(texts):
+    def encode(texts, role):
+        assert role is TextRole.QUERY
         asked.append(list(texts))
         vectors = np.array([[len(text), -1] for text in texts], dtype=np.float32)
         return SimpleNamespace(vectors=vectors, timings=Timings(encode_ms=1.5))

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import warnings
 
 # transformers would import TensorFlow, whose Keras 3 it does not support.
 os.environ.setdefault("USE_TF", "0")
@@ -18,6 +19,11 @@ import transformers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 from fuserank.export.verify import pair_scores, part_scores
+
+with warnings.catch_warnings():
+    # ModernBERT's module compiles a function, by a part of torch that warns of its own end.
+    warnings.filterwarnings("ignore", category=DeprecationWarning, module="torch")
+    import transformers.models.modernbert.modeling_modernbert
 
 TinyModel = Callable[..., Path]
 
@@ -86,25 +92,37 @@ def bert(tiny_model: TinyModel, tmp_path: Path) -> Path:
 
 
 def _model(kind: str) -> Any:
-    if kind == "distilbert":
-        return transformers.DistilBertModel(
-            transformers.DistilBertConfig(
-                vocab_size=600,
-                dim=32,
-                n_layers=2,
-                n_heads=4,
-                hidden_dim=64,
-                max_position_embeddings=66,
-                initializer_range=0.2,
-            )
-        )
-    if kind == "roberta":
-        return transformers.RobertaModel(transformers.RobertaConfig(**_SHAPE, type_vocab_size=1))
-    if kind == "mpnet":
-        return transformers.MPNetModel(transformers.MPNetConfig(**_SHAPE))
-    if kind == "electra":
-        return transformers.ElectraModel(transformers.ElectraConfig(**_SHAPE, embedding_size=16))
-    return transformers.BertModel(transformers.BertConfig(**_SHAPE))
+    """Make a random model; windows are shorter than texts, and positions than the longest."""
+    t = transformers
+    special = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
+    decoder = _SHAPE | special | {"num_key_value_heads": 2}
+    modern = special | {"cls_token_id": 0, "sep_token_id": 2, "local_attention": 16}
+    configs = {
+        "bert": lambda: t.BertConfig(**_SHAPE),
+        "camembert": lambda: t.CamembertConfig(**_SHAPE, type_vocab_size=1),
+        "distilbert": lambda: t.DistilBertConfig(
+            vocab_size=600,
+            dim=32,
+            n_layers=2,
+            n_heads=4,
+            hidden_dim=64,
+            max_position_embeddings=66,
+            initializer_range=0.2,
+        ),
+        "electra": lambda: t.ElectraConfig(**_SHAPE, embedding_size=16),
+        "llama": lambda: t.LlamaConfig(**decoder),
+        "mistral": lambda: t.MistralConfig(**decoder, sliding_window=16),
+        "modernbert": lambda: t.ModernBertConfig(**_SHAPE | modern | {"num_hidden_layers": 4}),
+        "mpnet": lambda: t.MPNetConfig(**_SHAPE),
+        "qwen2": lambda: t.Qwen2Config(**decoder),
+        # Heads wider than their share of the width, and a window in the second layer.
+        "qwen3": lambda: t.Qwen3Config(
+            **decoder, head_dim=16, use_sliding_window=True, sliding_window=16, max_window_layers=1
+        ),
+        "roberta": lambda: t.RobertaConfig(**_SHAPE, type_vocab_size=1),
+        "xlm-roberta": lambda: t.XLMRobertaConfig(**_SHAPE, type_vocab_size=1),
+    }
+    return t.AutoModel.from_config(configs[kind]())
 
 
 def _tokenizer(kind: str, texts: list[str]) -> Any:
@@ -112,11 +130,31 @@ def _tokenizer(kind: str, texts: list[str]) -> Any:
         return transformers.RobertaTokenizerFast(
             tokenizer_object=_byte_pairs(texts), model_max_length=64
         )
-    inputs = ["input_ids", "attention_mask", "token_type_ids"]
-    return transformers.BertTokenizerFast(
-        tokenizer_object=_word_pieces(texts),
+    if kind in {"camembert", "xlm-roberta"}:
+        return transformers.XLMRobertaTokenizerFast(
+            tokenizer_object=_unigrams(texts), model_max_length=64
+        )
+    names = ["input_ids", "attention_mask", "token_type_ids"]
+    if kind in {"bert", "distilbert", "electra"}:
+        return transformers.BertTokenizerFast(
+            tokenizer_object=_word_pieces(texts),
+            model_max_length=66,
+            model_input_names=names[:2] if kind == "distilbert" else names,
+        )
+    tokenizer = _byte_pairs(texts)
+    if kind != "modernbert":  # a decoder's tokenizer ends a text, and pads on the left
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="$A </s>", pair="$A </s> $B:1 </s>:1", special_tokens=[("</s>", 2)]
+        )
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
         model_max_length=66,
-        model_input_names=inputs[:2] if kind == "distilbert" else inputs,
+        model_input_names=names[:2],
+        padding_side="right" if kind == "modernbert" else "left",
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        unk_token="<unk>",
     )
 
 
@@ -151,6 +189,24 @@ def _byte_pairs(texts: list[str]) -> Tokenizer:
         ),
     )
     tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    return tokenizer
+
+
+def _unigrams(texts: list[str]) -> Tokenizer:
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    tokenizer.train_from_iterator(
+        texts,
+        trainers.UnigramTrainer(
+            vocab_size=300, special_tokens=special, unk_token="<unk>", show_progress=False
+        ),
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>",
+        pair="<s> $A </s> </s> $B </s>",
+        special_tokens=[("<s>", 0), ("</s>", 2)],
+    )
     return tokenizer
 
 

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -5,11 +6,14 @@ import pytest
 
 from fuserank.engine.encoder import TextEncoder
 from fuserank.errors import ConfigError, DataError
+from fuserank.export.cli import export as app
 from fuserank.export.encoder import EncoderExportConfig, export_encoder
 from fuserank.export.finetune import FinetuneConfig, finetune
 from fuserank.export.pretrained import load_pretrained
 from fuserank.schema import Field, Kind, Side
-from fuserank.training.data.dataset import Dataset, Interactions, Table
+from fuserank.training.data.dataset import Dataset, Interactions
+from fuserank.training.data.splits import SplitConfig
+from fuserank.training.data.tables import Table
 
 N_USERS = 30
 
@@ -71,6 +75,27 @@ def test_the_loss_falls_and_the_model_can_be_exported(tiny_model, dataset, film_
         vectors[name] = TextEncoder.load(tmp_path / name).encode(film_texts).vectors
     assert np.abs(vectors["after"] - vectors["before"]).max() > 0.01
     assert closeness(vectors["after"]) > closeness(vectors["before"]) + 0.05
+
+
+@pytest.mark.parametrize("json_wanted", [True, False])
+def test_the_command_says_what_it_came_to(
+    tiny_model, dataset, tmp_path, monkeypatch, capsys, json_wanted
+):
+    monkeypatch.setattr("fuserank.training.data.dataset.load_dataset", lambda path: dataset)
+    options = ["--steps=3", "--batch-size=4", "--seed=7", "--split.strategy=random"]
+    asked = ["--json"] if json_wanted else []
+    paths = [str(tiny_model("bert")), "films.toml", str(tmp_path / "tuned")]
+    app(["finetune", *paths, *options, *asked], exit_on_error=False, result_action="return_value")
+    printed = capsys.readouterr().out
+    config = FinetuneConfig(steps=3, batch_size=4, seed=7, split=SplitConfig(strategy="random"))
+    expected = finetune(tiny_model("bert"), dataset, config, tmp_path / "again")
+    if json_wanted:
+        found = json.loads(printed)
+        assert (tuple(found["losses"]), found["n_pairs"]) == (expected.losses, expected.n_pairs)
+    else:
+        assert f"3 steps on {expected.n_pairs} pairs" in " ".join(printed.split())
+        assert f"{expected.losses[0]:.3f} in the first tenth" in " ".join(printed.split())
+    assert load_pretrained(tmp_path / "tuned").dim == load_pretrained(tiny_model("bert")).dim
 
 
 def closeness(vectors):

@@ -184,5 +184,6 @@ def test_a_description_arrives_with_what_it_lacks(title, encoder, precision):
         precision=precision,
         device="cuda",
         user_fields=(FieldInfo(name="age", kind="number"),),
+        degraded=("ndcg_loss is 0.0200, expected at most 0.005",),
     )
     assert conversion.info_from_proto(sent(conversion.info_to_proto(info))) == info

@@ -22,6 +22,7 @@ EXPECTED = {
     "ProviderError": (Code.FAILED_PRECONDITION, errors.BundleError),
     "ExportError": (Code.INTERNAL, errors.ServerError),
     "FactorisationError": (Code.INTERNAL, errors.ServerError),
+    "GateError": (Code.INTERNAL, errors.ServerError),
     "ParityError": (Code.INTERNAL, errors.ServerError),
     "ServerError": (Code.INTERNAL, errors.ServerError),
     "UnavailableError": (Code.UNAVAILABLE, errors.UnavailableError),

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from fuserank.bench.stats import Summary
 from fuserank.bundle.atomic import write_file
-from fuserank.engine.engine import cores
+from fuserank.engine.providers import cores
 from fuserank.errors import DataError
 
 __all__ = ["Machine", "Report", "Result", "Stored", "installed_versions", "this_machine"]

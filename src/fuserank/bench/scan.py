@@ -29,7 +29,7 @@ from fuserank.bench.scan_catalogues import (
     perceptrons,
 )
 from fuserank.bench.scan_systems import Search, ours
-from fuserank.engine.engine import cores
+from fuserank.engine.providers import cores
 from fuserank.engine.scoring import Eligibility
 from fuserank.errors import DataError
 

@@ -17,8 +17,8 @@ from fuserank.bench.systems import NAIVE, TILE, Grpc, InProcess, NaiveFullGraph,
 from fuserank.bench.workloads import Workload
 from fuserank.bundle import Bundle, layout
 from fuserank.engine.catalogue import Catalogue
-from fuserank.engine.engine import cores, load
-from fuserank.engine.providers import resolve_device
+from fuserank.engine.engine import load
+from fuserank.engine.providers import cores, resolve_device
 from fuserank.server.process import serve_in_background
 
 __all__ = ["run_bench"]

@@ -24,7 +24,8 @@ import pyarrow.parquet as pq
 from fuserank import console
 from fuserank.bench.report import Machine, Stored, installed_versions, this_machine
 from fuserank.schema import Field, Kind, Schema, Side
-from fuserank.training.batches.interaction_store import divide_stored, store_interactions
+from fuserank.training.batches.store_writing import store_interactions
+from fuserank.training.batches.stored_parts import divide_stored, with_sample
 from fuserank.training.data.dataset_config import InteractionsConfig
 from fuserank.training.data.features import Features, SideFeatures
 from fuserank.training.data.splits import Parts
@@ -192,7 +193,7 @@ def _train(
             ids=tuple(items), tensors=schema.encode(Side.ITEM, tables[Side.ITEM], len(items))
         ),
     )
-    judged = np.flatnonzero(parts.validation.user < _JUDGED)
+    judged = with_sample(parts, config.seed, _JUDGED)
     ticks = _Ticks(seconds)
     try:
         fit(
@@ -200,7 +201,7 @@ def _train(
             schema,
             config,
             train=parts.train,
-            validation=parts.validation.select(judged),
+            validation=judged.validation,
             on_progress=ticks,
         )
     except _Enough:

@@ -64,12 +64,15 @@ class EncoderInfo:
         dim: width of an embedding.
         precision: such as ``"int8"``.
         space: fingerprint of its embedding space.
+        degraded: why it costs more ranking quality against its fp32 reference than was asked for;
+            empty where it does not, or was not compared.
     """
 
     model: str
     dim: int
     precision: str
     space: str
+    degraded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,9 @@
 """Commands that read a bundle: inspect, verify, recommend, score, encode."""
 
-import json as jsonlib
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 from cyclopts import Parameter
 from rich.table import Table
 
@@ -11,7 +11,7 @@ from fuserank import console
 from fuserank.bundle import Bundle, Manifest, layout
 from fuserank.engine.engine import Engine, load
 from fuserank.engine.providers import Device
-from fuserank.errors import RequestError
+from fuserank.errors import BundleFormatError, RequestError
 
 __all__ = ["encode", "inspect", "recommend", "score", "verify"]
 
@@ -28,7 +28,7 @@ def inspect(bundle: Path, *, json: Json = False) -> None:
     """
     opened = Bundle.open(bundle)
     manifest = opened.manifest
-    quality = jsonlib.loads(opened.file(layout.QUALITY).read_bytes())
+    quality = _read_quality(opened)
     if json:
         console.print_json({"manifest": manifest, "quality": quality})
         return
@@ -43,6 +43,7 @@ def inspect(bundle: Path, *, json: Json = False) -> None:
             if manifest.encoder
             else "none"
         ),
+        "gate": _gate(manifest, quality.get("gate")),
         "scorer": scorer.summary,
         "multiply-adds a pair": (
             f"{scorer.full_multiply_adds:,} in the full graph, {scorer.joint_multiply_adds:,} left"
@@ -60,6 +61,24 @@ def inspect(bundle: Path, *, json: Json = False) -> None:
         table.add_row(name, str(value))
     console.out.print(table)
     console.out.print_json(data=quality)
+
+
+def _read_quality(bundle: Bundle) -> dict[str, Any]:
+    """Read what is known of a bundle's quality; a bundle may be silent on it."""
+    if not bundle.has(layout.QUALITY):
+        return {}
+    path = bundle.file(layout.QUALITY)
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except msgspec.MsgspecError as error:
+        raise BundleFormatError(f"{path}: expected a JSON object, found: {error}") from error
+
+
+def _gate(manifest: Manifest, report: dict[str, Any] | None) -> str:
+    """Say what the encoder costs against its fp32 reference, as far as that is known."""
+    if report is None:
+        return "not compared with an fp32 encoder" if manifest.encoder else "no encoder"
+    return str(report["summary"])
 
 
 def _bytes_a_state(manifest: Manifest) -> str:

@@ -4,7 +4,7 @@ A graph of int8 precision scales its activations over a whole batch, so an embed
 little on the texts that share its batch (cosine about .99). In fp32 it does not.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from time import perf_counter
@@ -16,13 +16,17 @@ from tokenizers import Tokenizer
 from fuserank.bundle.read import digest
 from fuserank.engine.encoder_config import (
     CONFIG_FILE,
+    DATA_FILE,
     MODEL_FILE,
     TOKENIZER_FILE,
     EncoderConfig,
+    TextRole,
 )
+from fuserank.engine.kept_chunks import KeptChunks
 from fuserank.engine.providers import Device
 from fuserank.engine.results import Embeddings, Timings
-from fuserank.engine.session import GraphSession
+from fuserank.engine.text_graph import TextGraph, TokenCounts
+from fuserank.engine.text_runner import OnRows, RunTimes, TextRunner
 from fuserank.engine.vector_cache import CacheInfo, VectorCache
 from fuserank.errors import (
     BundleFormatError,
@@ -34,14 +38,10 @@ from fuserank.errors import (
 __all__ = ["TextEncoder", "check_space"]
 
 FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
+RowArray = npt.NDArray[np.intp]
 
-# Padded tokens of a batch. On two AVX-512 cores 512 is fastest for fp32 and int8 alike: 8,192,
-# which no longer fits the cache, costs a quarter of the texts per second.
-_TOKENS_PER_BATCH = 512
-# Texts that are tokenized and sorted together: enough for batches of even length, and the tokens
-# of a large catalogue never stand in memory at once.
-_TEXTS_PER_CHUNK = 4096
+_FEW_TEXTS = 32
+"""As many texts at most are a request that someone waits for; more of them are work in bulk."""
 
 
 class TextEncoder:
@@ -58,16 +58,16 @@ class TextEncoder:
         config: EncoderConfig,
         space: str,
         tokenizer: Tokenizer,
-        session: GraphSession,
+        graph: TextGraph,
         cache_size: int,
     ) -> None:
         """Join loaded parts; `load` reads them from a directory."""
         self.config = config
         self.space = space
-        self._tokenizer = tokenizer
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(config.max_tokens)
-        self._session = session
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(config.max_tokens)
+        self._graph = graph
+        self._runner = TextRunner(tokenizer, graph)
         self._cache = VectorCache(cache_size)
 
     @classmethod
@@ -84,7 +84,7 @@ class TextEncoder:
         Args:
             directory: holds graph, tokenizer and configuration.
             device: `CPU` or `CUDA`, as `resolve_device` returned it.
-            threads: of the graph; 0 takes one for each core.
+            threads: that run the graph; 0 takes one for each core.
             cache_size: embeddings that are kept, the most recently used ones; 0 keeps none.
 
         Raises:
@@ -104,7 +104,7 @@ class TextEncoder:
             config,
             _fingerprint(directory, config),
             _read_tokenizer(directory / TOKENIZER_FILE),
-            GraphSession(directory / MODEL_FILE, device, threads=threads),
+            TextGraph(directory / MODEL_FILE, config.pad_token_id, device, threads=threads),
             cache_size,
         )
         encoder._check_graph(directory)
@@ -115,96 +115,124 @@ class TextEncoder:
         """Width of an embedding."""
         return self.config.dim
 
+    @property
+    def source(self) -> str:
+        """Space of the fp32 encoder that it was made of, or is: what its precisions share."""
+        return self.config.source or self.space
+
     def cache_info(self) -> CacheInfo:
         """Return what the cache holds and how often it answered."""
         return self._cache.info()
 
+    def token_counts(self) -> TokenCounts:
+        """Return how many tokens ran, and how many of them were padding."""
+        return self._graph.counts()
+
     def encode(
-        self, texts: Sequence[str], *, on_progress: Callable[[int], None] | None = None
+        self,
+        texts: Sequence[str],
+        role: TextRole = TextRole.PASSAGE,
+        *,
+        on_progress: Callable[[int], None] | None = None,
+        keep: Path | None = None,
     ) -> Embeddings:
         """Embed texts: (n, dim) float32, in their order; no texts give (0, dim).
 
         A text is cut at `max_tokens` as the reference library cuts it: the end is dropped, the
-        special tokens stay.
+        special tokens stay. A few texts never wait behind calls of many.
 
         Args:
             texts: none of them blank.
+            role: of the texts, each of which gets its prompt: users' texts are queries, items'
+                texts passages.
             on_progress: called with the number of texts that were done since the last call.
+            keep: a directory, made where it is missing, for the embeddings of every few thousand
+                texts as they are done. A run that was killed goes on from them and ends with the
+                same embeddings, to the bit. Whoever named it removes it.
 
         Raises:
             RequestError: a text is blank or not a string.
+            OSError: `keep` cannot be written to.
         """
         started = perf_counter()
         _check_texts(texts)
-        rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+        # The same words are another text in another role, to the cache as well.
+        prompt = self.config.prompt(role)
+        rows = {text: row for row, text in enumerate(dict.fromkeys(prompt + t for t in texts))}
         distinct = list(rows)
-        row_of = np.fromiter((rows[text] for text in texts), np.intp, len(texts))
-        repeats = np.bincount(row_of, minlength=len(distinct))
+        row_of = np.array([rows[prompt + text] for text in texts], np.intp)
         vectors = np.empty((len(distinct), self.dim), np.float32)
-        missing = self._cache.read(distinct, vectors)
-        if on_progress is not None and (found := len(texts) - int(repeats[missing].sum())):
-            on_progress(found)
-        tokenize_ms = encode_ms = 0.0
-        for start in range(0, len(missing), _TEXTS_PER_CHUNK):
-            chunk = missing[start : start + _TEXTS_PER_CHUNK]
-            tokenize_started = perf_counter()
-            tokens = self._tokenize([distinct[row] for row in chunk])
-            encode_started = perf_counter()
-            for batch in _batches([len(ids) for ids in tokens]):
-                batch_rows = chunk[batch]
-                vectors[batch_rows] = self._run([tokens[position] for position in batch])
-                if on_progress is not None:
-                    on_progress(int(repeats[batch_rows].sum()))
-            tokenize_ms += 1e3 * (encode_started - tokenize_started)
-            encode_ms += 1e3 * (perf_counter() - encode_started)
-        self._cache.write(distinct, vectors, missing)
+        advance = _counted(row_of, len(distinct), on_progress)
+        every = np.arange(len(distinct))
+        # What is kept must not depend on what the cache happens to hold.
+        missing = every if keep is not None else self._cache.read(distinct, vectors)
+        if len(missing) < len(distinct):
+            advance(np.setdiff1d(every, missing))
+        if keep is None and len(missing) <= _FEW_TEXTS:
+            times = self._encode_few(distinct, vectors, missing)
+            advance(missing)
+        else:
+            kept = None if keep is None else KeptChunks(keep, self.space)
+            times = self._encode_many(distinct, vectors, missing, kept, advance)
         return Embeddings(
             vectors=vectors[row_of],
             space=self.space,
             timings=Timings(
-                tokenize_ms=tokenize_ms,
-                encode_ms=encode_ms,
+                tokenize_ms=times.tokenize_ms,
+                encode_ms=times.encode_ms,
                 total_ms=1e3 * (perf_counter() - started),
             ),
         )
 
     def warm(self) -> None:
         """Run shapes of real requests, so that the first one need not pay for set-up."""
-        for n_texts, n_words in ((1, 8), (16, 24), (1, self.config.max_tokens)):
-            self._run(self._tokenize([" ".join(["film"] * n_words)] * n_texts))
+        # A decoder may take tens of thousands of tokens, whose attention memory would not hold.
+        longest = min(self.config.max_tokens, 512)
+        for n_texts, n_words in ((1, 8), (16, 24), (1, longest)):
+            tokens = self._runner.tokenize([" ".join(["film"] * n_words)] * n_texts)
+            for alone in (False, True):
+                self._graph.run(tokens, alone=alone)
 
-    def _tokenize(self, texts: list[str]) -> list[list[int]]:
-        prompt = self.config.prompt
-        encodings = self._tokenizer.encode_batch_fast([prompt + text for text in texts])
-        return [encoding.ids for encoding in encodings]
+    def _encode_few(self, texts: list[str], vectors: FloatArray, missing: RowArray) -> RunTimes:
+        """Fill the missing rows; a text that another call is embedding is waited for."""
+        times = RunTimes(0.0, 0.0)
+        if len(missing):
+            with self._cache.making(texts, vectors, missing) as rows:
+                if len(rows):
+                    found = np.empty((len(rows), self.dim), np.float32)
+                    times = self._runner.run_few([texts[row] for row in rows], found)
+                    vectors[rows] = found
+                    self._cache.write(texts, vectors, rows)
+        return times
 
-    def _run(self, tokens: list[list[int]]) -> FloatArray:
-        """Embed tokenized texts as one batch: (n, dim) float32."""
-        lengths = np.array([len(ids) for ids in tokens])
-        shape = (len(tokens), int(lengths.max()))
-        input_ids: IntArray = np.full(shape, self.config.pad_token_id, np.int64)
-        for row, ids in enumerate(tokens):
-            input_ids[row, : len(ids)] = ids
-        outputs = self._session.run(
-            {
-                "input_ids": input_ids,
-                "attention_mask": (np.arange(shape[1]) < lengths[:, None]).astype(np.int64),
-                "token_type_ids": np.zeros(shape, np.int64),
-            }
+    def _encode_many(
+        self,
+        texts: list[str],
+        vectors: FloatArray,
+        missing: RowArray,
+        keep: KeptChunks | None,
+        advance: OnRows,
+    ) -> RunTimes:
+        """Fill the missing rows, in chunks that may be kept."""
+        found = np.empty((len(missing), self.dim), np.float32)
+        times = self._runner.run_many(
+            [texts[row] for row in missing], found, lambda rows: advance(missing[rows]), keep
         )
-        return outputs["embedding"]
+        vectors[missing] = found
+        self._cache.write(texts, vectors, missing)
+        return times
 
     def _check_graph(self, directory: Path) -> None:
         """Raise unless the graph has the inputs and the output that the configuration implies."""
         path = directory / MODEL_FILE
         needed = {"input_ids", "attention_mask"}
-        inputs, outputs = set(self._session.input_names), set(self._session.output_names)
+        inputs, outputs = set(self._graph.input_names), set(self._graph.output_names)
         if not needed <= inputs <= needed | {"token_type_ids"} or outputs != {"embedding"}:
             raise BundleFormatError(
                 f"{path}: expected a text encoder (input_ids, attention_mask[, token_type_ids] "
                 f"to embedding), found {sorted(inputs)} to {sorted(outputs)}"
             )
-        if (width := self._run(self._tokenize(["film"])).shape[-1]) != self.dim:
+        if (width := self._graph.run(self._runner.tokenize(["film"])).shape[-1]) != self.dim:
             raise BundleFormatError(
                 f"{path}: found embeddings of width {width}, expected {self.dim} as "
                 f"{CONFIG_FILE} says; export the encoder again"
@@ -224,17 +252,19 @@ def check_space(found: str, expected: str, where: str) -> None:
         )
 
 
-def _batches(lengths: list[int]) -> Iterator[npt.NDArray[np.intp]]:
-    """Yield positions of texts of like length whose padded batch keeps to the token budget."""
-    order = np.argsort(lengths, kind="stable")
-    start = 0
-    for stop, position in enumerate(order):
-        # Ascending, so the text at hand would set the width of the batch it joined.
-        if stop > start and (stop - start + 1) * lengths[position] > _TOKENS_PER_BATCH:
-            yield order[start:stop]
-            start = stop
-    if start < len(order):
-        yield order[start:]
+def _counted(
+    row_of: RowArray, n_distinct: int, on_progress: Callable[[int], None] | None
+) -> OnRows:
+    """Return what reports rows that are done as the number of texts that they stand for."""
+    if on_progress is None:
+        return lambda _: None
+    repeats = np.bincount(row_of, minlength=n_distinct)
+
+    def advance(rows: RowArray) -> None:
+        if len(rows):
+            on_progress(int(repeats[rows].sum()))
+
+    return advance
 
 
 def _check_texts(texts: Sequence[str]) -> None:
@@ -268,9 +298,7 @@ def _read_tokenizer(path: Path) -> Tokenizer:
 
 
 def _fingerprint(directory: Path, config: EncoderConfig) -> str:
-    parts = (
-        digest(directory / MODEL_FILE),
-        digest(directory / TOKENIZER_FILE),
-        sha256(config.to_json().encode()).hexdigest(),
-    )
+    files = [MODEL_FILE, TOKENIZER_FILE, *([DATA_FILE] if (directory / DATA_FILE).exists() else [])]
+    parts = [digest(directory / name) for name in files]
+    parts.append(sha256(config.to_json().encode()).hexdigest())
     return f"sha256:{sha256(''.join(parts).encode()).hexdigest()}"

@@ -11,14 +11,17 @@ from fuserank.errors import BundleFormatError, ConfigError
 
 __all__ = [
     "CONFIG_FILE",
+    "DATA_FILE",
     "MODEL_FILE",
     "TOKENIZER_FILE",
     "EncoderConfig",
     "Pooling",
     "Precision",
+    "TextRole",
 ]
 
 MODEL_FILE = "model.onnx"
+DATA_FILE = "model.onnx.data"  # weights that are too large for the graph's own file
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "config.json"
 
@@ -35,6 +38,15 @@ class Pooling(StrEnum):
 
     MEAN = "mean"
     CLS = "cls"
+    LAST = "last"
+    MAX = "max"
+
+
+class TextRole(StrEnum):
+    """On which side of a match a text stands: models that were taught both embed them apart."""
+
+    QUERY = "query"
+    PASSAGE = "passage"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +61,9 @@ class EncoderConfig:
         pooling: in the graph.
         normalized: whether embeddings have unit length.
         precision: of the weights.
-        prompt: stands before each text.
+        query_prompt: stands before each text about a user.
+        passage_prompt: stands before each text about an item.
+        source: space of the fp32 encoder that it was made of; empty for that one itself.
     """
 
     model: str
@@ -59,20 +73,33 @@ class EncoderConfig:
     pooling: Pooling
     normalized: bool
     precision: Precision
-    prompt: str = ""
+    query_prompt: str = ""
+    passage_prompt: str = ""
+    source: str = ""
 
     def __post_init__(self) -> None:
         for name, least in (("dim", 1), ("max_tokens", 3), ("pad_token_id", 0)):
             if (found := getattr(self, name)) < least:
                 raise ConfigError(f"encoder {name}: found {found}, expected at least {least}")
 
+    def prompt(self, role: TextRole) -> str:
+        """Return what stands before each text of a role."""
+        return self.query_prompt if role is TextRole.QUERY else self.passage_prompt
+
     def to_json(self) -> str:
         """Return the configuration as JSON, always the same for the same values."""
-        return json.dumps(dataclasses.asdict(self), ensure_ascii=False, indent=1, sort_keys=True)
+        values = dataclasses.asdict(self)
+        if self.query_prompt == self.passage_prompt:
+            # As releases wrote it that had one prompt: a fingerprint of theirs stays what it is.
+            del values["query_prompt"]
+            values["prompt"] = values.pop("passage_prompt")
+        if not self.source:
+            del values["source"]
+        return json.dumps(values, ensure_ascii=False, indent=1, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str | bytes, source: str = CONFIG_FILE) -> "EncoderConfig":
-        """Read a configuration.
+        """Read a configuration; one ``prompt`` stands for that of both roles.
 
         Args:
             text: JSON.
@@ -83,12 +110,15 @@ class EncoderConfig:
         """
         try:
             values = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+            if "prompt" in values:
+                shared = values.pop("prompt")
+                values = {"query_prompt": shared, "passage_prompt": shared} | values
             if unknown := values.keys() - {field.name for field in dataclasses.fields(cls)}:
                 raise BundleFormatError(
                     f"{source}: found unknown keys {sorted(unknown)}; it was written by another "
                     "release: export the encoder again"
                 )
-            return msgspec.json.decode(text, type=cls)
+            return msgspec.json.decode(msgspec.json.encode(values), type=cls)
         except (msgspec.MsgspecError, UnicodeDecodeError, ConfigError) as error:
             raise BundleFormatError(
                 f"{source}: expected the configuration of a text encoder, found: {error}; "

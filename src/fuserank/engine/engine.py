@@ -1,6 +1,5 @@
 """The engine: a loaded bundle that recommends, scores and encodes."""
 
-import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +12,8 @@ import numpy.typing as npt
 from fuserank.bundle import Bundle, layout
 from fuserank.engine.catalogue import Catalogue
 from fuserank.engine.encoder import TextEncoder, check_space
-from fuserank.engine.providers import Device, resolve_device
+from fuserank.engine.encoder_config import TextRole
+from fuserank.engine.providers import Device, cores, resolve_device
 from fuserank.engine.results import (
     BundleInfo,
     Embeddings,
@@ -61,13 +61,6 @@ def load(
     )
     engine.warm()
     return engine
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class Engine:
@@ -190,15 +183,19 @@ class Engine:
             ),
         )
 
-    def encode(self, texts: Sequence[str]) -> Embeddings:
+    def encode(self, texts: Sequence[str], role: TextRole = TextRole.PASSAGE) -> Embeddings:
         """Return the embeddings of texts, as the bundle's encoder makes them.
+
+        Args:
+            texts: none of them blank.
+            role: whether they are about items, or queries as users' texts are.
 
         Raises:
             RequestError: an empty text, something that is no text, or a bundle without encoder.
         """
         if self._encoder is None:
             raise RequestError("texts: this bundle has no text encoder", field="texts")
-        return self._encoder.encode(texts)
+        return self._encoder.encode(texts, role)
 
     def attributes(self, item_ids: Sequence[str]) -> list[dict[str, Any]]:
         """Return the attributes of items, such as their titles.
@@ -272,6 +269,7 @@ def _describe(bundle: Bundle, device: Device, n_users: int) -> BundleInfo:
             FieldInfo(name=f.field.name, kind=f.field.kind.value)
             for f in bundle.schema.side(Side.USER, Side.CONTEXT)
         ),
+        degraded=manifest.encoder.degraded if manifest.encoder else (),
     )
 
 

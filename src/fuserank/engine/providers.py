@@ -7,6 +7,7 @@ trying it, and every session is asked afterwards which provider it really runs o
 
 import ctypes
 import logging
+import os
 import sys
 from enum import StrEnum
 from typing import Any
@@ -17,7 +18,7 @@ import onnxruntime as ort
 
 from fuserank.errors import ProviderError
 
-__all__ = ["Device", "check_device", "place", "provider_options", "resolve_device"]
+__all__ = ["Device", "check_device", "cores", "place", "provider_options", "resolve_device"]
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,13 @@ class Device(StrEnum):
     AUTO = "auto"
     CPU = "cpu"
     CUDA = "cuda"
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def resolve_device(device: Device | str) -> Device:

@@ -120,6 +120,7 @@ class BundleInfo:
         precision: of the text encoder, or None.
         device: where graphs run.
         user_fields: what requests may carry.
+        degraded: why the encoder costs more ranking quality than was asked for, if it does.
     """
 
     name: str
@@ -136,3 +137,4 @@ class BundleInfo:
     precision: str | None
     device: str
     user_fields: tuple[FieldInfo, ...]
+    degraded: tuple[str, ...] = ()

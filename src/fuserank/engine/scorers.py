@@ -19,7 +19,7 @@ from fuserank.engine.scoring import (
 )
 from fuserank.engine.session import GraphSession
 
-__all__ = ["open_scorer"]
+__all__ = ["open_resident_scorer", "open_scorer"]
 
 
 def open_scorer(bundle: Bundle, catalogue: Catalogue, device: Device, threads: int) -> Scorer:
@@ -36,7 +36,7 @@ def open_scorer(bundle: Bundle, catalogue: Catalogue, device: Device, threads: i
     """
     scorer = bundle.manifest.scorer
     if device is Device.CUDA:
-        return _open_resident(bundle, catalogue, device, threads)
+        return open_resident_scorer(bundle, catalogue, device, threads)
     if scorer.kind is ScorerKind.GENERIC:
         joint = GraphSession(bundle.file(layout.GRAPHS["joint"]), device, threads=threads)
         return GenericScorer(joint, catalogue.states)
@@ -58,7 +58,10 @@ def open_scorer(bundle: Bundle, catalogue: Catalogue, device: Device, threads: i
     )
 
 
-def _open_resident(bundle: Bundle, catalogue: Catalogue, device: Device, threads: int) -> Scorer:
+def open_resident_scorer(
+    bundle: Bundle, catalogue: Catalogue, device: Device, threads: int
+) -> Scorer:
+    """Return what scans a catalogue whose states stay on a device; arguments as in `open_scorer`."""
     select = GraphSession(bundle.file(layout.GRAPHS["select"]), device, captured=True)
     dtypes = {spec.name: spec.dtype for spec in bundle.manifest.graphs["select"].inputs}
     if dtypes.get("item_state") == "float16":

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fuserank.engine.catalogue import Catalogue
+from fuserank.engine.encoder_config import TextRole
 from fuserank.engine.results import Embeddings, Timings
 from fuserank.engine.stored_users import StoredUsers
 from fuserank.errors import RequestError, SchemaError
@@ -46,7 +47,7 @@ class UserInputs:
         schema: Schema,
         catalogue: Catalogue,
         users: StoredUsers,
-        encode: Callable[[Sequence[str]], Embeddings] | None,
+        encode: Callable[[Sequence[str], TextRole], Embeddings] | None,
     ) -> None:
         """Take what requests are resolved against.
 
@@ -155,7 +156,7 @@ class UserInputs:
             raise RequestError(
                 f"user field {given[0][0]!r}: this bundle has no text encoder", field=given[0][0]
             )
-        found = self._encode([text for _, _, text in given])
+        found = self._encode([text for _, _, text in given], TextRole.QUERY)
         keys = [(name, index) for name, index, _ in given]
         return dict(zip(keys, found.vectors, strict=True)), found.timings
 

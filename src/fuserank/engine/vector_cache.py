@@ -1,8 +1,10 @@
 """A bounded cache of embeddings."""
 
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import blake2b
-from threading import Lock
+from threading import Condition
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +26,11 @@ class CacheInfo(NamedTuple):
     max_size: int
     size: int
 
+    @property
+    def hit_rate(self) -> float:
+        """The share of texts that the cache knew, 0 where none was asked for."""
+        return self.hits / asked if (asked := self.hits + self.misses) else 0.0
+
 
 class VectorCache:
     """The most recently used embeddings, by the digest of their text: texts are not kept."""
@@ -40,22 +47,38 @@ class VectorCache:
         self._vectors: OrderedDict[bytes, FloatArray] = OrderedDict()
         self._hits = 0
         self._misses = 0
-        self._lock = Lock()
+        self._making: set[bytes] = set()
+        self._lock = Condition()
 
     def read(self, texts: list[str], vectors: FloatArray) -> RowArray:
         """Fill the rows of known texts and return the other rows."""
-        keys = [_key(text) for text in texts] if self._max_size else [b""] * len(texts)
-        missing = []
+        missing = self._fill(texts, vectors, np.arange(len(texts)))
         with self._lock:
-            for row, key in enumerate(keys):
-                if (vector := self._vectors.get(key)) is None:
-                    missing.append(row)
-                else:
-                    self._vectors.move_to_end(key)
-                    vectors[row] = vector
             self._hits += len(texts) - len(missing)
             self._misses += len(missing)
-        return np.array(missing, np.intp)
+        return missing
+
+    @contextmanager
+    def making(self, texts: list[str], vectors: FloatArray, rows: RowArray) -> Iterator[RowArray]:
+        """Have some rows' texts to oneself, and yield those rows that are still missing.
+
+        Callers who miss the same text at the same time come one after the other, so that the first
+        embeds it and the others find it here: what they find is filled in.
+        """
+        if not self._max_size:
+            yield rows
+            return
+        keys = {_key(texts[row]) for row in rows}
+        with self._lock:
+            # All of them at once, so that no two callers wait for each other.
+            self._lock.wait_for(lambda: not keys & self._making)
+            self._making |= keys
+        try:
+            yield self._fill(texts, vectors, rows)
+        finally:
+            with self._lock:
+                self._making -= keys
+                self._lock.notify_all()
 
     def write(self, texts: list[str], vectors: FloatArray, rows: RowArray) -> None:
         """Keep the last of some rows, as many as there is room for."""
@@ -72,6 +95,21 @@ class VectorCache:
         """Return the counters."""
         with self._lock:
             return CacheInfo(self._hits, self._misses, self._max_size, len(self._vectors))
+
+    def _fill(self, texts: list[str], vectors: FloatArray, rows: RowArray) -> RowArray:
+        """Fill those of some rows whose texts are known, and return the others."""
+        if not self._max_size:
+            return rows
+        keys = [_key(texts[row]) for row in rows]
+        missing = []
+        with self._lock:
+            for row, key in zip(rows, keys, strict=True):
+                if (vector := self._vectors.get(key)) is None:
+                    missing.append(row)
+                else:
+                    self._vectors.move_to_end(key)
+                    vectors[row] = vector
+        return np.array(missing, np.intp)
 
 
 def _key(text: str) -> bytes:

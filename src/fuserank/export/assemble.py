@@ -117,6 +117,7 @@ def assemble(
     *,
     users: UserTable | None = None,
     encoder: Path | None = None,
+    degraded: tuple[str, ...] = (),
     on_progress: Callable[[int], None] | None = None,
 ) -> Assembled:
     """Make a bundle; nothing is written before the parts score as the whole does.
@@ -128,6 +129,7 @@ def assemble(
         items: the catalogue.
         users: the stored users, if any.
         encoder: directory of an exported text encoder, if the schema has texts.
+        degraded: why the encoder costs more ranking quality than it should, if it does.
         on_progress: called with the number of items precomputed since the last call.
 
     Raises:
@@ -147,7 +149,7 @@ def assemble(
         info = None
         if encoder is not None:
             writer.add_directory(layout.ENCODER, encoder)
-            info = _encoder_info(encoder)
+            info = _encoder_info(encoder, degraded)
         _write_catalogue(writer, items)
         states = write_item_states(
             writer, graphs["item"], items.inputs, len(items.ids), on_progress
@@ -232,11 +234,15 @@ def _graph_info(model: onnx.ModelProto) -> GraphInfo:
     )
 
 
-def _encoder_info(directory: Path) -> EncoderInfo:
+def _encoder_info(directory: Path, degraded: tuple[str, ...]) -> EncoderInfo:
     encoder = TextEncoder.load(directory, cache_size=0)
     config = encoder.config
     return EncoderInfo(
-        model=config.model, dim=config.dim, precision=config.precision.value, space=encoder.space
+        model=config.model,
+        dim=config.dim,
+        precision=config.precision.value,
+        space=encoder.space,
+        degraded=degraded,
     )
 
 

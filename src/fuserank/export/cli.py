@@ -1,6 +1,7 @@
 """Commands that export: a text encoder, and a trained ranker with its catalogue."""
 
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated
 
 import cyclopts
@@ -8,6 +9,7 @@ from cyclopts import Parameter
 
 from fuserank import console
 from fuserank.export.encoder import EncoderExportConfig
+from fuserank.export.finetune import FinetuneConfig
 
 __all__ = ["export"]
 
@@ -15,6 +17,9 @@ export = cyclopts.App(name="export")
 
 Json = Annotated[bool, Parameter(name="--json", negative="")]
 _DEFAULTS = EncoderExportConfig()
+_FINETUNE = FinetuneConfig()
+
+export.command("fuserank.export.bundle_cli:bundle")
 
 
 @export.command
@@ -51,37 +56,38 @@ def encoder(
 
 
 @export.command
-def bundle(run: Path, dataset: Path, encoder: Path, out: Path, *, json: Json = False) -> None:
-    """Make a bundle of a trained ranker, its text encoder and its catalogue.
+def finetune(
+    model: str,
+    dataset: Path,
+    out: Path,
+    *,
+    config: Annotated[FinetuneConfig, Parameter(name="*")] = _FINETUNE,
+    json: Json = False,
+) -> None:
+    """Fine-tune a text encoder on what users chose; then export it, and train on top.
 
-    Example: fuserank export bundle run movielens-100k/dataset.toml minilm movielens.bundle
+    Example: fuserank export finetune sentence-transformers/all-MiniLM-L6-v2 shop/dataset.toml tuned
 
     Args:
-        run: Directory that 'fuserank train' wrote.
-        dataset: The dataset.toml it was trained on.
-        encoder: Directory that 'fuserank export encoder' wrote.
-        out: Directory of the bundle.
+        model: A local folder, or a name on the hub.
+        dataset: The dataset.toml that the ranker will be trained on.
+        out: Directory to write, a model as MODEL is one.
+        config: How; seed and split have to be the ranker's, which is judged on what this leaves.
         json: Print JSON.
     """
-    with console.quiet():
-        import tensorflow  # noqa: F401  (prints to stderr while it is imported)
-    from fuserank.bundle import Bundle
-    from fuserank.export.pipeline import export_bundle
-    from fuserank.training.artifact import TrainedRun
+    from fuserank.export.finetune import finetune as tune
     from fuserank.training.data.dataset import load_dataset
 
-    data = load_dataset(dataset)
-    with console.progress("precomputing items", len(data.items)) as advance:
-        made = export_bundle(TrainedRun.load(run), data, encoder, out, on_progress=advance)
-    manifest = Bundle.open(out).manifest
+    with console.steps("fine-tuning") as advance:
+        report = tune(model, load_dataset(dataset), config, out, on_progress=advance)
     if json:
-        console.print_json(manifest)
+        console.print_json(report)
         return
-    scorer = made.parts.scorer
+    few = max(len(report.losses) // 10, 1)
+    first, last = fmean(report.losses[:few]), fmean(report.losses[-few:])
     console.out.print(
-        f"{out}: {manifest.n_items:,} items, scorer {scorer.kind}, "
-        f"{scorer.full_multiply_adds:,} multiply-adds a pair reduced to "
-        f"{scorer.joint_multiply_adds:,}, parts equal the full graph within {made.parity:.1e}"
+        f"{out}: {len(report.losses):,} steps on {report.n_pairs:,} pairs in "
+        f"{report.seconds:.0f} s; loss {first:.3f} in the first tenth, {last:.3f} in the last"
     )
 
 

@@ -25,11 +25,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fuserank.bundle.atomic import write_directory
-from fuserank.errors import ConfigError, DataError
-from fuserank.schema import FittedField, Kind, Schema, Side
-from fuserank.training.data.features import fit_schema
-from fuserank.training.data.histories import Histories
-from fuserank.training.data.splits import SplitConfig, split
+from fuserank.errors import ConfigError
+from fuserank.export.liked_pairs import Batch, LikedPairs
+from fuserank.training.data.splits import SplitConfig
 
 if TYPE_CHECKING:
     from fuserank.export.pretrained import PretrainedEncoder
@@ -38,8 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["FinetuneConfig", "FinetuneReport", "finetune"]
 
 logger = logging.getLogger(__name__)
-
-Rows = npt.NDArray[np.int64]
 
 _SHOWN = 20
 """Steps between two lines of the log."""
@@ -138,7 +134,7 @@ def finetune(
     from fuserank.export.pretrained import load_pretrained
 
     started = time.perf_counter()
-    pairs = _Pairs(dataset, config)
+    pairs = LikedPairs(dataset, config)
     pretrained = load_pretrained(model)
     losses = _learn(pretrained, pairs, config, on_progress)
     with write_directory(out) as partial:
@@ -156,111 +152,9 @@ def finetune(
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Batch:
-    """B users and a liked item of each.
-
-    Attributes:
-        texts: distinct texts.
-        user_texts: (B, n) rows of `texts`, -1 where a user's side has fewer.
-        item_texts: (B,) rows of `texts`.
-        log_chances: (B,) float32: log q of the items.
-        is_negative: (B, B) bool: whether user i did not like item j.
-    """
-
-    texts: list[str]
-    user_texts: Rows
-    item_texts: Rows
-    log_chances: npt.NDArray[np.float32]
-    is_negative: npt.NDArray[np.bool_]
-
-
-class _Pairs:
-    """The pairs of a user and a liked item in the training part, and their texts."""
-
-    def __init__(self, dataset: Dataset, config: FinetuneConfig) -> None:
-        self._config = config
-        self._rng = np.random.default_rng(config.seed)
-        schema = fit_schema(dataset, text_dim=1)
-        n_users, n_items = len(dataset.users), len(dataset.items)
-        texts = schema.texts(Side.ITEM, dataset.items.columns, n_items)[_item_field(schema)]
-        about = schema.texts(Side.USER, dataset.users.columns, n_users)
-        own = [about[f.field.name] for f in _texts_of(schema, Side.USER)]
-        self._user_texts = [[column[user] for column in own] for user in range(n_users)]
-        self._texts = texts
-
-        rows = split(dataset.interactions, config.split, config.seed).train
-        known = dataset.interactions.select(rows)
-        has_text = np.array([bool(text) for text in texts], dtype=np.bool_)
-        known = known.select(known.positive & has_text[known.item])
-        self._likes = Histories.of_positives(known, n_users=n_users)
-        self._events = np.flatnonzero(self._likes.counts[self._likes.user] > 1)
-        if not len(self._events):
-            raise DataError(
-                f"data set {dataset.name!r}: found no user who likes two items that have texts in "
-                "the training part, expected some to fine-tune on; use the encoder as it is"
-            )
-        counts = np.bincount(self._likes.items, minlength=n_items)
-        self._log_chance = np.log(np.maximum(counts, 1) / counts.sum()).astype(np.float32)
-        self._liked = np.unique(self._likes.user * n_items + self._likes.items)
-        self._n_items = n_items
-
-    @property
-    def n(self) -> int:
-        """How many there are."""
-        return len(self._events)
-
-    def draw(self) -> _Batch:
-        """Draw a batch."""
-        likes, config = self._likes, self._config
-        events = self._rng.choice(self._events, config.batch_size)
-        users, items = likes.owner(events), likes.items[events]
-        row_of: dict[str, int] = {}
-        sides = [
-            [row_of.setdefault(text, len(row_of)) for text in self._side(user, event)]
-            for user, event in zip(users.tolist(), events.tolist(), strict=True)
-        ]
-        user_texts = np.full((len(sides), max(map(len, sides))), -1)
-        for row, side in enumerate(sides):
-            user_texts[row, : len(side)] = side
-        item_texts = [row_of.setdefault(self._texts[item], len(row_of)) for item in items.tolist()]
-        pair = users[:, None] * self._n_items + items
-        return _Batch(
-            texts=list(row_of),
-            user_texts=user_texts,
-            item_texts=np.array(item_texts),
-            log_chances=self._log_chance[items],
-            is_negative=~np.isin(pair, self._liked),
-        )
-
-    def _side(self, user: int, event: int) -> list[str]:
-        """Return the texts that a user is known by, those of a liked item left out."""
-        first, end = self._likes.start[user : user + 2]
-        others = np.delete(np.arange(first, end), event - first)
-        drawn = self._rng.choice(others, min(self._config.events, len(others)), replace=False)
-        liked = [self._texts[item] for item in self._likes.items[drawn].tolist()]
-        return liked + [text for text in self._user_texts[user] if text]
-
-
-def _texts_of(schema: Schema, side: Side) -> list[FittedField]:
-    """Return the text fields of a side that a ranker reads."""
-    return [f for f in schema.side(side) if f.field.kind is Kind.TEXT and f.spec is not None]
-
-
-def _item_field(schema: Schema) -> str:
-    """Return the name of the items' text: the one that histories are of, or else the first."""
-    names = [f.field.name for f in _texts_of(schema, Side.ITEM)]
-    if not names:
-        raise DataError(
-            "finetune: found no text field of the items, expected one; use the encoder as it is"
-        )
-    histories = [f.field.of for f in schema.fields if f.field.kind is Kind.HISTORY]
-    return next((name for name in histories if name in names), names[0])
-
-
 def _learn(
     pretrained: PretrainedEncoder,
-    pairs: _Pairs,
+    pairs: LikedPairs,
     config: FinetuneConfig,
     on_progress: Callable[[int, int], None] | None,
 ) -> list[float]:
@@ -307,17 +201,17 @@ def _embed(pretrained: PretrainedEncoder, texts: Sequence[str], device: str) -> 
     from fuserank.export.trace import pooled
 
     tokens = pretrained.tokenizer(
-        [pretrained.prompt + text for text in texts],
+        [pretrained.passage_prompt + text for text in texts],
         padding=True,
         truncation=True,
         max_length=pretrained.max_tokens,
         return_tensors="pt",
     ).to(device)
     hidden = pretrained.model(**tokens).last_hidden_state
-    return pooled(hidden, tokens["attention_mask"], pretrained.pooling)
+    return pretrained.head.to(device)(pooled(hidden, tokens["attention_mask"], pretrained.pooling))
 
 
-def _loss(vectors: Any, batch: _Batch, temperature: float) -> Any:
+def _loss(vectors: Any, batch: Batch, temperature: float) -> Any:
     """Return the loss, a scalar, of (n, dim) embeddings of a batch's texts."""
     import torch
     from torch.nn import functional

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import onnx
 
 from fuserank.engine.encoder import TextEncoder
+from fuserank.engine.encoder_config import TextRole
 from fuserank.errors import DataError, ExportError
 from fuserank.export.assemble import Assembled, ItemTable, Ranker, assemble
 from fuserank.export.factorise import read_ranker
@@ -114,9 +115,10 @@ class _Words:
         return 0 if self._encoder is None else self._encoder.config.dim
 
     def encode(self, column: Array) -> Array:
-        """Return the embeddings of a column of words."""
+        """Return the embeddings of a column of the items' words."""
         assert self._encoder is not None  # without one there are no such inputs
-        return self._encoder.encode([str(text) for text in column.tolist()]).vectors
+        words = [str(text) for text in column.tolist()]
+        return self._encoder.encode(words, TextRole.PASSAGE).vectors
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,9 @@
 """From a trained run to a bundle: the one place where the exporter meets training."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +12,51 @@ import numpy.typing as npt
 
 from fuserank.bundle import Ragged
 from fuserank.engine.encoder import TextEncoder, check_space
-from fuserank.errors import ExportError
+from fuserank.errors import GateError
 from fuserank.export.assemble import Assembled, ItemTable, Ranker, UserTable, assemble
-from fuserank.export.interaction import export_interaction
+from fuserank.export.gate import GateBudget, GateReport
+from fuserank.export.trials import RankerData, Trial, Trials
 from fuserank.schema import Kind, Side
 from fuserank.training.artifact import TrainedRun
-from fuserank.training.data.dataset import Dataset, Interactions
-from fuserank.training.data.features import Features, build_features
-from fuserank.training.model.collaborative import with_vectors
+from fuserank.training.data.dataset import Dataset
+from fuserank.training.data.features import Features
 
-__all__ = ["export_bundle"]
+__all__ = ["Exported", "Gate", "export_bundle"]
 
 Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """What an encoder has to pass.
+
+    Attributes:
+        reference: directory of the fp32 export of the same model.
+        budget: what the encoder may cost.
+        more_precise: directories of encoders to try where the one asked for is over budget, in
+            order; one is made when it is asked for.
+        allow_degraded: whether the encoder asked for is taken where none is within the budget.
+    """
+
+    reference: Path
+    budget: GateBudget = GateBudget()
+    more_precise: Iterable[Path] = ()
+    allow_degraded: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What `export_bundle` did.
+
+    Attributes:
+        made: the bundle.
+        encoder: directory of the encoder that was taken.
+        gate: it beside its fp32 reference; None where it was not compared.
+    """
+
+    made: Assembled
+    encoder: Path
+    gate: GateReport | None
 
 
 def export_bundle(
@@ -30,57 +65,84 @@ def export_bundle(
     encoder: Path,
     out: Path,
     *,
+    gate: Gate | None = None,
     on_progress: Callable[[int], None] | None = None,
-) -> Assembled:
+) -> Exported:
     """Make a bundle of a trained ranker, its encoder and the catalogue of its data set.
 
     Stored users keep everything that they are known to have met as *seen*, and the items that
     they liked, in order of time, as their history.
 
+    Embeddings of texts stand beside `out` until it is written, so that an export that was killed
+    goes on from them.
+
     Args:
         run: the trained ranker.
         dataset: the data it was trained on.
-        encoder: directory of the exported text encoder it was trained with.
+        encoder: directory of the exported text encoder it was trained with; with a gate, of that
+            or of one made of the same fp32 encoder.
         out: the bundle's directory.
+        gate: what the encoder has to pass; without one it is not compared.
         on_progress: called with the number of items precomputed since the last call.
 
     Raises:
         ExportError: the data is not what the ranker was trained on, or its graph cannot be
             converted or factorised.
+        GateError: the encoder costs more ranking quality than the gate's budget.
         SpaceMismatchError: the encoder is not the one that it was trained with.
     """
+    keep = out.with_name(f"{out.name}.texts")
+    data = RankerData(run, dataset, keep)
     texts = TextEncoder.load(encoder)
-    if dataset.fingerprint != run.dataset_fingerprint:
-        raise ExportError(
-            f"data set {dataset.name!r}: found fingerprint {dataset.fingerprint[:12]}…, expected "
-            f"{run.dataset_fingerprint[:12]}…, which the ranker was trained on; train again"
-        )
-    check_space(texts.space, run.encoder_space, str(encoder))
-    features = build_features(dataset, run.schema, texts)
-    if run.vectors is not None:
-        if len(run.vectors) != len(features.items):
-            raise ExportError(
-                f"found collaborative vectors of {len(run.vectors)} items, expected those of "
-                f"{len(features.items)}; train again"
-            )
-        _, features = with_vectors(run.schema, features, run.vectors)
-    specs = run.schema.specs(Side.USER, Side.CONTEXT, Side.ITEM)
+    trial = None
+    if gate is None:
+        check_space(texts.space, run.encoder_space, str(encoder))
+        features = data.encode(texts)
+    else:
+        trial = _choose(Trials(data, gate.reference, texts), encoder, gate)
+        encoder, features = trial.encoder, trial.features
+    report = trial.report if trial else None
     ranker = Ranker(
         name=run.config.model,
-        full=export_interaction(run.ranker.full, specs),
+        full=data.full,
         schema=run.schema,
         threshold=run.report.threshold,
-        quality=asdict(run.report),
+        quality=asdict(run.report) | {"gate": _as_json(report) if report else None},
     )
-    return assemble(
+    made = assemble(
         out,
         dataset.name,
         ranker,
         _items(dataset, run, features),
         users=_users(dataset, features),
         encoder=encoder,
+        degraded=report.reasons if report else (),
         on_progress=on_progress,
     )
+    shutil.rmtree(keep, ignore_errors=True)
+    return Exported(made=made, encoder=encoder, gate=report)
+
+
+def _choose(trials: Trials, encoder: Path, gate: Gate) -> Trial:
+    """Return the first encoder within the budget, or where that is allowed the one asked for."""
+    tried = []
+    for directory in chain([encoder], gate.more_precise):
+        trial = trials.of(directory, gate.budget)
+        if trial.report.passed:
+            return trial
+        tried.append(trial)
+    if gate.allow_degraded:
+        return tried[0]
+    found = "; ".join(f"{trial.encoder}: {', '.join(trial.report.reasons)}" for trial in tried)
+    raise GateError(
+        f"{found}; against {gate.reference} that is over the budget of ranking quality, and no "
+        "bundle was written; take a more precise encoder, train again with this one, or allow a "
+        "degraded bundle"
+    )
+
+
+def _as_json(report: GateReport) -> dict[str, Any]:
+    return {"summary": report.summary, **asdict(report)}
 
 
 def _items(dataset: Dataset, run: TrainedRun, features: Features) -> ItemTable:
@@ -105,22 +167,12 @@ def _items(dataset: Dataset, run: TrainedRun, features: Features) -> ItemTable:
 
 
 def _users(dataset: Dataset, features: Features) -> UserTable:
-    interactions = dataset.interactions
     n_users = len(features.users)
+    met = dataset.interactions.by_user()
+    liked = met.histories(n_users)
     return UserTable(
         ids=features.users.ids,
         inputs=features.users.tensors,
-        seen=_by_user(interactions, n_users),
-        history=_by_user(interactions.select(interactions.positive), n_users),
+        seen=Ragged(met.item, np.append(0, np.cumsum(met.user_counts(n_users)))),
+        history=Ragged(liked.items.astype(np.int32), liked.start),
     )
-
-
-def _by_user(interactions: Interactions, n_users: int) -> Ragged:
-    """Return each user's items, in order of time."""
-    times = interactions.timestamp
-    if times is None:
-        times = np.zeros(len(interactions), dtype=np.int64)
-    order = np.lexsort((times, interactions.user))  # stable: equal times keep their order
-    counts = np.bincount(interactions.user, minlength=n_users)
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    return Ragged(interactions.item[order].astype(np.int32), offsets)

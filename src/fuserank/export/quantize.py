@@ -20,19 +20,20 @@ __all__ = ["quantize_int8"]
 _OPERATORS = ["MatMul", "Attention", "EmbedLayerNormalization", "Gather"]
 
 
-def quantize_int8(graph: onnx.ModelProto, path: Path) -> None:
+def quantize_int8(source: Path, path: Path) -> None:
     """Write a graph with int8 weights, which scales its activations as it runs.
 
     Args:
-        graph: fp32, fused; it stays as it is.
-        path: the ONNX file to write.
+        source: the ONNX file of a graph, fp32, fused.
+        path: the ONNX file to write; it may be the same.
 
     Source: onnxruntime.quantization, dynamic.
     """
-    prepared = onnx.ModelProto()
-    prepared.CopyFrom(graph)
+    graph = onnx.load(source, load_external_data=False)
     # Says that shapes need not be prepared: the quantizer would log advice to the root logger.
-    prepared.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
+    graph.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
+    prepared = source.with_suffix(".prepared")  # finds weights that stand beside the graph
+    onnx.save_model(graph, prepared)
     quantize_dynamic(
         prepared,
         path,
@@ -43,3 +44,4 @@ def quantize_int8(graph: onnx.ModelProto, path: Path) -> None:
         # Shape inference does not see through fused operators, so the type must be told.
         extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
     )
+    prepared.unlink()

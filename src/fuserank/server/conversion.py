@@ -160,6 +160,7 @@ def info_to_proto(info: BundleInfo) -> pb.BundleInfo:
         precision=info.precision,
         device=info.device,
         user_fields=[pb.FieldInfo(name=field.name, kind=field.kind) for field in info.user_fields],
+        degraded=info.degraded,
     )
 
 
@@ -182,6 +183,7 @@ def info_from_proto(message: pb.BundleInfo) -> BundleInfo:
         user_fields=tuple(
             FieldInfo(name=field.name, kind=field.kind) for field in message.user_fields
         ),
+        degraded=tuple(message.degraded),
     )
 
 

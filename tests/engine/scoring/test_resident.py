@@ -5,8 +5,9 @@ import pytest
 
 from fuserank.bundle import Bundle, layout
 from fuserank.engine.catalogue import Catalogue
-from fuserank.engine.engine import Engine, _make_resident_scorer, load
+from fuserank.engine.engine import Engine, load
 from fuserank.engine.providers import Device, resolve_device
+from fuserank.engine.scorers import open_resident_scorer
 from fuserank.engine.scoring import Eligibility, HalfResidentScorer, ResidentScorer, device_scan
 from fuserank.engine.session import GraphSession
 from fuserank.errors import ProviderError
@@ -23,7 +24,7 @@ def bundle(request, make_bundle):
 
 
 def make_resident(bundle):
-    return _make_resident_scorer(bundle, Catalogue(bundle), Device.CPU, 1)
+    return open_resident_scorer(bundle, Catalogue(bundle), Device.CPU, 1)
 
 
 def states_of(bundle, n_users):
@@ -120,7 +121,7 @@ def test_what_cuda_finds_in_float16_is_what_the_scan_finds(kind, make_bundle, ch
     except ProviderError as error:
         pytest.skip(str(error))
     bundle = Bundle.open(make_bundle(kind, 300_000).path)
-    scorer = _make_resident_scorer(bundle, Catalogue(bundle), Device.CUDA, 2)
+    scorer = open_resident_scorer(bundle, Catalogue(bundle), Device.CUDA, 2)
     words = Eligibility(300_000).words([(np.arange(0, 300_000, 5), None)])
     with Engine(bundle) as engine:
         for n_users, k in ((1, 10), (1, 10), (70, 100)):  # recorded, replayed, another shape

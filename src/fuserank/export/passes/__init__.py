@@ -3,6 +3,13 @@
 from fuserank.export.passes.decompose_gemm import DecomposeGemm
 from fuserank.export.passes.fold_batch_norm import FoldBatchNorm
 from fuserank.export.passes.split_concat_matmul import SplitConcatMatMul
+from fuserank.export.passes.split_skip_normalization import SplitSkipNormalization
 from fuserank.export.passes.square_as_product import SquareAsProduct
 
-__all__ = ["DecomposeGemm", "FoldBatchNorm", "SplitConcatMatMul", "SquareAsProduct"]
+__all__ = [
+    "DecomposeGemm",
+    "FoldBatchNorm",
+    "SplitConcatMatMul",
+    "SplitSkipNormalization",
+    "SquareAsProduct",
+]

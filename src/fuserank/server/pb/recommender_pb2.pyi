@@ -183,7 +183,7 @@ class GetBundleInfoResponse(_message.Message):
     def __init__(self, bundle_info: _Optional[_Union[BundleInfo, _Mapping]] = ...) -> None: ...
 
 class BundleInfo(_message.Message):
-    __slots__ = ("name", "version", "format_version", "space", "model", "scorer", "item_count", "user_count", "title", "threshold", "encoder", "precision", "device", "user_fields")
+    __slots__ = ("name", "version", "format_version", "space", "model", "scorer", "item_count", "user_count", "title", "threshold", "encoder", "precision", "device", "user_fields", "degraded")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     FORMAT_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -198,6 +198,7 @@ class BundleInfo(_message.Message):
     PRECISION_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     USER_FIELDS_FIELD_NUMBER: _ClassVar[int]
+    DEGRADED_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     format_version: int
@@ -212,7 +213,8 @@ class BundleInfo(_message.Message):
     precision: str
     device: str
     user_fields: _containers.RepeatedCompositeFieldContainer[FieldInfo]
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., format_version: _Optional[int] = ..., space: _Optional[str] = ..., model: _Optional[str] = ..., scorer: _Optional[str] = ..., item_count: _Optional[int] = ..., user_count: _Optional[int] = ..., title: _Optional[str] = ..., threshold: _Optional[float] = ..., encoder: _Optional[str] = ..., precision: _Optional[str] = ..., device: _Optional[str] = ..., user_fields: _Optional[_Iterable[_Union[FieldInfo, _Mapping]]] = ...) -> None: ...
+    degraded: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., format_version: _Optional[int] = ..., space: _Optional[str] = ..., model: _Optional[str] = ..., scorer: _Optional[str] = ..., item_count: _Optional[int] = ..., user_count: _Optional[int] = ..., title: _Optional[str] = ..., threshold: _Optional[float] = ..., encoder: _Optional[str] = ..., precision: _Optional[str] = ..., device: _Optional[str] = ..., user_fields: _Optional[_Iterable[_Union[FieldInfo, _Mapping]]] = ..., degraded: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class FieldInfo(_message.Message):
     __slots__ = ("name", "kind")

@@ -1,0 +1,80 @@
+"""Commands that hold encoders against the gate: a bundle of a trained ranker."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from fuserank import console
+from fuserank.errors import ConfigError
+from fuserank.export.gate import GateBudget
+
+__all__ = ["bundle"]
+
+Json = Annotated[bool, Parameter(name="--json", negative="")]
+Budget = Annotated[GateBudget, Parameter(name="*")]
+_BUDGET = GateBudget()
+
+
+def bundle(
+    run: Path,
+    dataset: Path,
+    encoder: Path,
+    out: Path,
+    *,
+    reference: Path | None = None,
+    budget: Budget = _BUDGET,
+    allow_degraded: Annotated[bool, Parameter(negative="")] = False,
+    store: Path | None = None,
+    json: Json = False,
+) -> None:
+    """Make a bundle of a trained ranker, its text encoder and its catalogue.
+
+    Example: fuserank export bundle run movielens-100k/dataset.toml minilm movielens.bundle
+
+    Args:
+        run: Directory that 'fuserank train' wrote.
+        dataset: The dataset.toml it was trained on.
+        encoder: Directory that 'fuserank export encoder' wrote.
+        out: Directory of the bundle.
+        reference: Directory of the fp32 export of the same model: the ranking is compared with
+            its, and nothing is written where the encoder costs more than the budget.
+        budget: What it may cost.
+        allow_degraded: Write a bundle over budget all the same, which says so.
+        store: Directory of its interactions, where 'fuserank train' was given one.
+        json: Print JSON.
+    """
+    with console.quiet():
+        import tensorflow  # noqa: F401  (prints to stderr while it is imported)
+    from fuserank.bundle import Bundle
+    from fuserank.export.pipeline import Gate, export_bundle
+    from fuserank.training.artifact import TrainedRun
+    from fuserank.training.batches.stored_dataset import load_stored
+    from fuserank.training.data.dataset import load_dataset
+
+    gate = None
+    if reference is not None:
+        gate = Gate(reference=reference, budget=budget, allow_degraded=allow_degraded)
+    elif allow_degraded or budget != _BUDGET:
+        raise ConfigError(
+            "export bundle: found what the encoder may cost, but no --reference to compare it "
+            "with; name the directory of the fp32 export of the same model"
+        )
+    data = load_dataset(dataset) if store is None else load_stored(dataset, store)
+    with console.progress("precomputing items", len(data.items)) as advance:
+        done = export_bundle(
+            TrainedRun.load(run), data, encoder, out, gate=gate, on_progress=advance
+        )
+    manifest = Bundle.open(out).manifest
+    if json:
+        console.print_json(manifest)
+        return
+    scorer = done.made.parts.scorer
+    console.out.print(
+        f"{out}: {manifest.n_items:,} items, scorer {scorer.kind}, "
+        f"{scorer.full_multiply_adds:,} multiply-adds a pair reduced to "
+        f"{scorer.joint_multiply_adds:,}, parts equal the full graph within "
+        f"{done.made.parity:.1e}"
+    )
+    if done.gate is not None:
+        console.out.print(f"gate: {done.gate.summary}")
