@@ -9,6 +9,7 @@ from fuserank.errors import ConfigError, DataError
 from fuserank.export.cli import export as app
 from fuserank.export.encoder import EncoderExportConfig, export_encoder
 from fuserank.export.finetune import FinetuneConfig, finetune
+from fuserank.export.liked_pairs import LikedPairs
 from fuserank.export.pretrained import load_pretrained
 from fuserank.schema import Field, Kind, Side
 from fuserank.training.data.dataset import Dataset, Interactions
@@ -151,3 +152,27 @@ def test_options_out_of_range_are_refused(option):
     (name,) = option
     with pytest.raises(ConfigError, match=f"finetune: {name} is"):
         FinetuneConfig(**option)
+
+
+def test_a_dense_layer_behind_the_pooling_is_kept(bert, dataset, tmp_path):
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Dense
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+    transformer = Transformer(str(bert))
+    width = transformer.get_embedding_dimension()
+    modules = [transformer, Pooling(width, "mean"), Dense(width, 6)]
+    SentenceTransformer(modules=modules, device="cpu").save(str(tmp_path / "model"))
+    finetune(tmp_path / "model", dataset, replace(CONFIG, steps=2), tmp_path / "tuned")
+    report = export_encoder(
+        tmp_path / "tuned", tmp_path / "encoder", EncoderExportConfig(precision="fp32")
+    )
+    assert report.config.dim == 6
+
+
+def test_prompts_stand_before_the_texts_of_their_side(dataset):
+    pairs = LikedPairs(dataset, CONFIG, query_prompt="query: ", passage_prompt="passage: ")
+    batch = pairs.draw()
+    of_items = [batch.texts[row] for row in batch.item_texts]
+    assert all(text.startswith("passage: ") for text in of_items)
+    assert "query: Watches a lot" in batch.texts

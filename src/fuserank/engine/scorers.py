@@ -61,7 +61,7 @@ def open_scorer(bundle: Bundle, catalogue: Catalogue, device: Device, threads: i
 def open_resident_scorer(
     bundle: Bundle, catalogue: Catalogue, device: Device, threads: int
 ) -> Scorer:
-    """Return what scans a catalogue whose states stay on a device; arguments as in `open_scorer`."""
+    """Return what scans states that stay on a device; arguments as in `open_scorer`."""
     select = GraphSession(bundle.file(layout.GRAPHS["select"]), device, captured=True)
     dtypes = {spec.name: spec.dtype for spec in bundle.manifest.graphs["select"].inputs}
     if dtypes.get("item_state") == "float16":

@@ -134,17 +134,22 @@ def finetune(
     from fuserank.export.pretrained import load_pretrained
 
     started = time.perf_counter()
-    pairs = LikedPairs(dataset, config)
     pretrained = load_pretrained(model)
+    pairs = LikedPairs(
+        dataset,
+        config,
+        query_prompt=pretrained.query_prompt,
+        passage_prompt=pretrained.passage_prompt,
+    )
     losses = _learn(pretrained, pairs, config, on_progress)
     with write_directory(out) as partial:
-        # Everything but the weights is kept: tokenizer, pooling, limits and prompts.
-        shutil.copytree(
-            pretrained.folder,
-            partial,
-            dirs_exist_ok=True,
-            ignore=shutil.ignore_patterns("*.safetensors", "*.bin", "*.index.json", ".*"),
-        )
+        # Everything but what was trained is kept: tokenizer, pooling, dense layers, prompts.
+        def left_out(folder: str, names: list[str]) -> set[str]:
+            trained = Path(folder) == pretrained.weights_folder
+            patterns = ("*.safetensors", "*.bin", "*.index.json", ".*") if trained else (".*",)
+            return shutil.ignore_patterns(*patterns)(folder, names)
+
+        shutil.copytree(pretrained.folder, partial, dirs_exist_ok=True, ignore=left_out)
         weights = partial / pretrained.weights_folder.relative_to(pretrained.folder)
         pretrained.model.save_pretrained(weights, safe_serialization=True)
     return FinetuneReport(
@@ -201,7 +206,7 @@ def _embed(pretrained: PretrainedEncoder, texts: Sequence[str], device: str) -> 
     from fuserank.export.trace import pooled
 
     tokens = pretrained.tokenizer(
-        [pretrained.passage_prompt + text for text in texts],
+        list(texts),
         padding=True,
         truncation=True,
         max_length=pretrained.max_tokens,

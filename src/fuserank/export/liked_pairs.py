@@ -45,12 +45,21 @@ class Batch:
 class LikedPairs:
     """The pairs of a user and a liked item in the training part, and their texts."""
 
-    def __init__(self, dataset: Dataset, config: FinetuneConfig) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        config: FinetuneConfig,
+        *,
+        query_prompt: str = "",
+        passage_prompt: str = "",
+    ) -> None:
         """Find the pairs.
 
         Args:
             dataset: the data.
             config: says what is divided off, and how batches are drawn.
+            query_prompt: stands before what users say.
+            passage_prompt: stands before the texts of items.
 
         Raises:
             DataError: the items have no texts, or no user likes two items that have.
@@ -62,8 +71,11 @@ class LikedPairs:
         texts = schema.texts(Side.ITEM, dataset.items.columns, n_items)[_item_field(schema)]
         about = schema.texts(Side.USER, dataset.users.columns, n_users)
         own = [about[f.field.name] for f in _texts_of(schema, Side.USER)]
-        self._user_texts = [[column[user] for column in own] for user in range(n_users)]
-        self._texts = texts
+        self._user_texts = [
+            [query_prompt + column[user] for column in own if column[user]]
+            for user in range(n_users)
+        ]
+        self._texts = [passage_prompt + text if text else text for text in texts]
 
         rows = split(dataset.interactions, config.split, config.seed).train
         known = dataset.interactions.select(rows)
@@ -115,7 +127,7 @@ class LikedPairs:
         others = np.delete(np.arange(first, end), event - first)
         drawn = self._rng.choice(others, min(self._config.events, len(others)), replace=False)
         liked = [self._texts[item] for item in self._likes.items[drawn].tolist()]
-        return liked + [text for text in self._user_texts[user] if text]
+        return liked + self._user_texts[user]
 
 
 def _texts_of(schema: Schema, side: Side) -> list[FittedField]:
