@@ -25,13 +25,13 @@ from fuserank.engine.encoder_config import (
 from fuserank.engine.kept_chunks import KeptChunks
 from fuserank.engine.providers import Device
 from fuserank.engine.results import Embeddings, Timings
+from fuserank.engine.text_checks import check_texts
 from fuserank.engine.text_graph import TextGraph, TokenCounts
 from fuserank.engine.text_runner import OnRows, RunTimes, TextRunner
 from fuserank.engine.vector_cache import CacheInfo, VectorCache
 from fuserank.errors import (
     BundleFormatError,
     BundleIntegrityError,
-    RequestError,
     SpaceMismatchError,
 )
 
@@ -155,7 +155,7 @@ class TextEncoder:
             OSError: `keep` cannot be written to.
         """
         started = perf_counter()
-        _check_texts(texts)
+        check_texts(texts)
         # The same words are another text in another role, to the cache as well.
         prompt = self.config.prompt(role)
         rows = {text: row for row, text in enumerate(dict.fromkeys(prompt + t for t in texts))}
@@ -265,26 +265,6 @@ def _counted(
             on_progress(int(repeats[rows].sum()))
 
     return advance
-
-
-def _check_texts(texts: Sequence[str]) -> None:
-    if isinstance(texts, str):
-        raise RequestError("texts: found one string, expected a list of strings", field="texts")
-    for index, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise RequestError(
-                f"texts[{index}]: found {type(text).__name__}, expected a string", field="texts"
-            )
-        if not text or text.isspace():
-            raise RequestError(f"texts[{index}]: found a blank text; leave it out", field="texts")
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise RequestError(
-                f"texts[{index}]: found a lone surrogate at position {error.start}, expected "
-                "valid Unicode",
-                field="texts",
-            ) from None
 
 
 def _read_tokenizer(path: Path) -> Tokenizer:
