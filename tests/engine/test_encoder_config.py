@@ -31,6 +31,12 @@ def test_configurations_of_one_prompt_stay_what_they_are():
     assert [config.prompt(role) for role in TextRole] == ["film: ", "film: "]
 
 
+def test_a_source_is_written_where_there_is_one():
+    assert "source" not in json.loads(CONFIG.to_json())
+    config = replace(CONFIG, precision=Precision.INT8, source="sha256:1")
+    assert EncoderConfig.from_json(config.to_json()) == config
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

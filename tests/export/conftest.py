@@ -19,6 +19,9 @@ import transformers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 from fuserank.export.verify import pair_scores, part_scores
+from fuserank.schema import Field, Kind, Side
+from fuserank.training.data.dataset import Dataset, Interactions
+from fuserank.training.data.tables import Table
 
 with warnings.catch_warnings():
     # ModernBERT's module compiles a function, by a part of torch that warns of its own end.
@@ -67,6 +70,42 @@ def film_texts() -> list[str]:
         f"{turn}."
         for number, (hero, place, turn) in enumerate(product(heroes, places, turns))
     ]
+
+
+@pytest.fixture(scope="session")
+def film_dataset(film_texts: list[str]) -> Dataset:
+    """Thirty users, each of whom likes films of one genre."""
+    n_users = 30
+    rng = np.random.default_rng(0)
+    n_items = len(film_texts)
+    user = np.repeat(np.arange(n_users), 8)
+    item = np.concatenate(
+        [rng.choice(np.arange(row % 5, n_items, 5), 8, replace=False) for row in range(n_users)]
+    )
+    user_ids = tuple(f"u{row}" for row in range(n_users))
+    item_ids = tuple(f"i{row}" for row in range(n_items))
+    about = [None if row % 2 else "Watches a lot" for row in range(n_users)]
+    return Dataset(
+        name="films",
+        fields=(
+            Field(name="user_id", side=Side.USER, kind=Kind.ID),
+            Field(name="about", side=Side.USER, kind=Kind.TEXT),
+            Field(name="history", side=Side.USER, kind=Kind.HISTORY, of="plot", max_length=4),
+            Field(name="item_id", side=Side.ITEM, kind=Kind.ID),
+            Field(name="plot", side=Side.ITEM, kind=Kind.TEXT),
+        ),
+        users=Table(user_ids, {"user_id": list(user_ids), "about": about}),
+        items=Table(item_ids, {"item_id": list(item_ids), "plot": list(film_texts)}),
+        interactions=Interactions(
+            user=user.astype(np.int32),
+            item=item.astype(np.int32),
+            rating=np.ones(len(user), np.float32),
+            timestamp=None,
+            positive=np.ones(len(user), np.bool_),
+        ),
+        title=None,
+        fingerprint="f" * 64,
+    )
 
 
 @pytest.fixture(scope="session")

@@ -64,6 +64,7 @@ def test_int8_reports_its_cosine_and_keeps_close(tiny_model, film_texts, tmp_pat
     assert 0.99 <= report.min_cosine <= report.mean_cosine < 1.0
     assert exact.mean_cosine == pytest.approx(1.0)
     assert report.space != exact.space
+    assert (report.config.source, exact.config.source) == (exact.space, "")
     vectors = [
         TextEncoder.load(tmp_path / name).encode(film_texts).vectors for name in ("fp32", "int8")
     ]

@@ -11,47 +11,12 @@ from fuserank.export.encoder import EncoderExportConfig, export_encoder
 from fuserank.export.finetune import FinetuneConfig, finetune
 from fuserank.export.liked_pairs import LikedPairs
 from fuserank.export.pretrained import load_pretrained
-from fuserank.schema import Field, Kind, Side
-from fuserank.training.data.dataset import Dataset, Interactions
 from fuserank.training.data.splits import SplitConfig
-from fuserank.training.data.tables import Table
-
-N_USERS = 30
 
 
-@pytest.fixture(scope="module")
-def dataset(film_texts):
-    """Every user likes films of one genre."""
-    rng = np.random.default_rng(0)
-    n_items = len(film_texts)
-    user = np.repeat(np.arange(N_USERS), 8)
-    item = np.concatenate(
-        [rng.choice(np.arange(row % 5, n_items, 5), 8, replace=False) for row in range(N_USERS)]
-    )
-    user_ids = tuple(f"u{row}" for row in range(N_USERS))
-    item_ids = tuple(f"i{row}" for row in range(n_items))
-    about = [None if row % 2 else "Watches a lot" for row in range(N_USERS)]
-    return Dataset(
-        name="films",
-        fields=(
-            Field(name="user_id", side=Side.USER, kind=Kind.ID),
-            Field(name="about", side=Side.USER, kind=Kind.TEXT),
-            Field(name="history", side=Side.USER, kind=Kind.HISTORY, of="plot", max_length=4),
-            Field(name="item_id", side=Side.ITEM, kind=Kind.ID),
-            Field(name="plot", side=Side.ITEM, kind=Kind.TEXT),
-        ),
-        users=Table(user_ids, {"user_id": list(user_ids), "about": about}),
-        items=Table(item_ids, {"item_id": list(item_ids), "plot": list(film_texts)}),
-        interactions=Interactions(
-            user=user.astype(np.int32),
-            item=item.astype(np.int32),
-            rating=np.ones(len(user), np.float32),
-            timestamp=None,
-            positive=np.ones(len(user), np.bool_),
-        ),
-        title=None,
-        fingerprint="f" * 64,
-    )
+@pytest.fixture
+def dataset(film_dataset):
+    return film_dataset
 
 
 CONFIG = FinetuneConfig(steps=60, batch_size=16, learning_rate=1e-3)

@@ -1,19 +1,22 @@
-"""Commands that hold encoders against the gate: a bundle of a trained ranker."""
+"""Commands that hold encoders against the gate: a bundle, and the encoder to put into it."""
 
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
+from rich.table import Table
 
 from fuserank import console
 from fuserank.errors import ConfigError
+from fuserank.export.encoder import EncoderExportConfig
 from fuserank.export.gate import GateBudget
 
-__all__ = ["bundle"]
+__all__ = ["bundle", "tune"]
 
 Json = Annotated[bool, Parameter(name="--json", negative="")]
 Budget = Annotated[GateBudget, Parameter(name="*")]
 _BUDGET = GateBudget()
+_EXPORT = EncoderExportConfig()
 
 
 def bundle(
@@ -78,3 +81,45 @@ def bundle(
     )
     if done.gate is not None:
         console.out.print(f"gate: {done.gate.summary}")
+
+
+def tune(
+    model: str,
+    run: Path,
+    dataset: Path,
+    out: Path,
+    *,
+    config: Annotated[EncoderExportConfig, Parameter(name="*")] = _EXPORT,
+    budget: Budget = _BUDGET,
+    json: Json = False,
+) -> None:
+    """Try encoders of a model on this machine and keep the fastest that passes the gate.
+
+    Example: fuserank export tune sentence-transformers/all-MiniLM-L6-v2 run shop/dataset.toml tuned
+
+    Args:
+        model: A local folder, or a name on the hub.
+        run: Directory that 'fuserank train' wrote, with an encoder of this model.
+        dataset: The dataset.toml it was trained on.
+        out: Directory to write: the encoder chosen, the fp32 reference and a page of all tried.
+        config: How they are exported, as the run's was; every precision is tried.
+        budget: What the encoder may cost.
+        json: Print JSON.
+    """
+    with console.quiet():
+        import tensorflow  # noqa: F401  (prints to stderr while it is imported)
+    from fuserank.export.tune import export_candidates, tune_encoder
+    from fuserank.training.artifact import TrainedRun
+    from fuserank.training.data.dataset import load_dataset
+
+    export = export_candidates(model, config)
+    tuned = tune_encoder(export, TrainedRun.load(run), load_dataset(dataset), out, budget)
+    if json:
+        console.print_json(tuned)
+        return
+    table = Table("", "ms a text", "texts/s", "MB", "gate", box=None)
+    for c in tuned.candidates:
+        name = f"{c.name} (chosen)" if c.name == tuned.chosen else c.name
+        speed = f"{c.texts_per_second:,.0f}"
+        table.add_row(name, f"{c.ms_per_text:.2f}", speed, f"{c.size_mb:.1f}", c.report.summary)
+    console.out.print(table)

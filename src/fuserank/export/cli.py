@@ -20,6 +20,9 @@ _DEFAULTS = EncoderExportConfig()
 _FINETUNE = FinetuneConfig()
 
 export.command("fuserank.export.bundle_cli:bundle")
+export.command("fuserank.export.model_cli:distil")
+export.command("fuserank.export.model_cli:prune")
+export.command("fuserank.export.bundle_cli:tune")
 
 
 @export.command

@@ -13,19 +13,16 @@ the encoder see what the ranker is judged by.
 
 from __future__ import annotations
 
-import logging
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
-from fuserank.bundle.atomic import write_directory
 from fuserank.errors import ConfigError
+from fuserank.export.descent import descend
 from fuserank.export.liked_pairs import Batch, LikedPairs
 from fuserank.training.data.splits import SplitConfig
 
@@ -34,11 +31,6 @@ if TYPE_CHECKING:
     from fuserank.training.data.dataset import Dataset
 
 __all__ = ["FinetuneConfig", "FinetuneReport", "finetune"]
-
-logger = logging.getLogger(__name__)
-
-_SHOWN = 20
-"""Steps between two lines of the log."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,10 +120,10 @@ def finetune(
 
     Source: Henderson et al., "Efficient Natural Language Response Suggestion for Smart Reply",
     arXiv:1705.00652, section 4.4 (negatives of the batch); Yi et al., "Sampling-Bias-Corrected
-    Neural Modeling for Large Corpus Item Recommendations", RecSys 2019, equation 3 (log q);
-    Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019.
+    Neural Modeling for Large Corpus Item Recommendations", RecSys 2019, equation 3 (log q).
     """
     from fuserank.export.pretrained import load_pretrained
+    from fuserank.export.pretrained.save import save_like
 
     started = time.perf_counter()
     pretrained = load_pretrained(model)
@@ -142,16 +134,7 @@ def finetune(
         passage_prompt=pretrained.passage_prompt,
     )
     losses = _learn(pretrained, pairs, config, on_progress)
-    with write_directory(out) as partial:
-        # Everything but what was trained is kept: tokenizer, pooling, dense layers, prompts.
-        def left_out(folder: str, names: list[str]) -> set[str]:
-            trained = Path(folder) == pretrained.weights_folder
-            patterns = ("*.safetensors", "*.bin", "*.index.json", ".*") if trained else (".*",)
-            return shutil.ignore_patterns(*patterns)(folder, names)
-
-        shutil.copytree(pretrained.folder, partial, dirs_exist_ok=True, ignore=left_out)
-        weights = partial / pretrained.weights_folder.relative_to(pretrained.folder)
-        pretrained.model.save_pretrained(weights, safe_serialization=True)
+    save_like(pretrained, pretrained.model, out)
     return FinetuneReport(
         losses=tuple(losses), n_pairs=pairs.n, seconds=time.perf_counter() - started
     )
@@ -169,36 +152,14 @@ def _learn(
     network = pretrained.model
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network.to(device).train()
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, config))
-    losses = []
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
-        for step in range(1, config.steps + 1):
-            batch = pairs.draw()
-            loss = _loss(_embed(pretrained, batch.texts, device), batch, config.temperature)
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), config.max_norm)
-            optimizer.step()
-            schedule.step()
-            losses.append(float(loss.detach()))
-            if step % _SHOWN == 0:
-                logger.info("step %d: loss %.4f", step, float(np.mean(losses[-_SHOWN:])))
-            if on_progress is not None:
-                on_progress(step, config.steps)
+
+    def draw_loss() -> Any:
+        batch = pairs.draw()
+        return _loss(_embed(pretrained, batch.texts, device), batch, config.temperature)
+
+    losses = descend(network, draw_loss, config, on_progress)
     network.to("cpu").eval()
     return losses
-
-
-def _rate(step: int, config: FinetuneConfig) -> float:
-    """Return the share of the learning rate that a step has, counted from 0."""
-    rising = config.warm_up * config.steps
-    if step < rising:
-        return (step + 1) / (rising + 1)
-    return (config.steps - step) / max(config.steps - rising, 1)
 
 
 def _embed(pretrained: PretrainedEncoder, texts: Sequence[str], device: str) -> Any:

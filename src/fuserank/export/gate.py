@@ -53,7 +53,7 @@ class RankedWith:
         space: fingerprint of its embeddings.
         size_bytes: of its graph and weights.
         top: (n_users, at most 100) item rows, best first, −1 for none.
-        ndcg: (n_users,) NDCG@10 of the held-out positives.
+        ndcg: (n_judged,) NDCG@10 of the held-out positives of each user who has any.
         auc: of the held-out observed pairs; None where all are alike.
         item_texts: (n, dim) float32, rows of zeros where there is no text.
         user_texts: (n, dim) float32, the same.
@@ -77,7 +77,7 @@ class Side:
         precision: such as ``"int8"``.
         space: fingerprint of its embeddings.
         size_bytes: of its graph and weights.
-        ndcg: mean NDCG@10 over the users.
+        ndcg: mean NDCG@10 over the users with a held-out positive.
         auc: of observed pairs, or None.
     """
 
@@ -96,6 +96,7 @@ class GateReport:
         reference: the fp32 encoder.
         optimized: the encoder of the bundle.
         n_users: validation users that were ranked for.
+        n_judged: those of them with a held-out positive.
         ndcg_loss: share of the reference's NDCG@10 that is lost; negative where it is a gain, and
             0 where the reference finds nothing.
         auc_loss: reference less optimized, or None.
@@ -112,6 +113,7 @@ class GateReport:
     reference: Side
     optimized: Side
     n_users: int
+    n_judged: int
     ndcg_loss: float
     auc_loss: float | None
     overlap_10: float
@@ -157,7 +159,8 @@ def compare(reference: RankedWith, optimized: RankedWith, budget: GateBudget) ->
     return GateReport(
         reference=one,
         optimized=other,
-        n_users=len(reference.ndcg),
+        n_users=len(reference.top),
+        n_judged=len(reference.ndcg),
         ndcg_loss=loss,
         auc_loss=auc_loss,
         overlap_10=overlaps[10],

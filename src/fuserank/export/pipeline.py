@@ -1,8 +1,8 @@
-"""From a trained run to a bundle: the one place where the exporter meets training."""
+"""From a trained run to a bundle."""
 
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ class Gate:
     """
 
     reference: Path
-    budget: GateBudget = GateBudget()
+    budget: GateBudget = field(default_factory=GateBudget)
     more_precise: Iterable[Path] = ()
     allow_degraded: bool = False
 
@@ -99,7 +99,11 @@ def export_bundle(
         check_space(texts.space, run.encoder_space, str(encoder))
         features = data.encode(texts)
     else:
-        trial = _choose(Trials(data, gate.reference, texts), encoder, gate)
+        try:
+            trial = _choose(Trials(data, gate.reference, texts), encoder, gate)
+        except GateError:
+            shutil.rmtree(keep, ignore_errors=True)  # a verdict: nothing will go on from there
+            raise
         encoder, features = trial.encoder, trial.features
     report = trial.report if trial else None
     ranker = Ranker(
@@ -125,19 +129,19 @@ def export_bundle(
 
 def _choose(trials: Trials, encoder: Path, gate: Gate) -> Trial:
     """Return the first encoder within the budget, or where that is allowed the one asked for."""
-    tried = []
+    asked, found = None, []
     for directory in chain([encoder], gate.more_precise):
         trial = trials.of(directory, gate.budget)
         if trial.report.passed:
             return trial
-        tried.append(trial)
+        asked = asked or trial  # of the others no tensors are kept
+        found.append(f"{directory}: {', '.join(trial.report.reasons)}")
+    assert asked is not None
     if gate.allow_degraded:
-        return tried[0]
-    found = "; ".join(f"{trial.encoder}: {', '.join(trial.report.reasons)}" for trial in tried)
+        return asked
     raise GateError(
-        f"{found}; against {gate.reference} that is over the budget of ranking quality, and no "
-        "bundle was written; take a more precise encoder, train again with this one, or allow a "
-        "degraded bundle"
+        f"{'; '.join(found)}; against {gate.reference} that is over the budget of ranking quality, "
+        "and no bundle was written; take a more precise encoder, or allow a degraded bundle"
     )
 
 

@@ -56,16 +56,15 @@ class ValidationUsers:
 
     @classmethod
     def of_run(cls, run: TrainedRun, dataset: Dataset) -> Self:
-        """Take the users with a validation positive, a thousand of them at most.
+        """Take the users with validation interactions, a thousand of them at most.
 
         Raises:
             DataError: the split leaves a part without a positive interaction.
         """
         parts = divided(dataset, run.config)
-        users = np.unique(parts.validation.user[parts.validation.positive]).astype(np.int64)
-        if len(users) > _USERS:
-            # Always the same ones, so that reports of one run compare.
-            users = np.sort(np.random.default_rng(0).choice(users, _USERS, replace=False))
+        users = np.unique(parts.validation.user).astype(np.int64)
+        # Always the same ones, so that reports of one run compare.
+        users = np.sort(np.random.default_rng(0).permutation(users)[:_USERS])
         return cls(
             users=users,
             seen=parts.train.of_users(users),
@@ -114,13 +113,17 @@ class ValidationUsers:
             yield self.users[first : first + _LOT]
 
     def _judge(self, users: Rows, scores: npt.NDArray[np.float32]) -> tuple[Array, ...]:
-        """Return the lists of some users, their NDCG@10, and labels and scores of their pairs."""
+        """Return the lists of some users, NDCG@10 of those who liked something, and pairs.
+
+        Of the pairs, labels and scores.
+        """
         pairs = self.held_out.of_users(users)
         seen = _mask(users, self.seen.of_users(users), scores.shape[1])
         liked = _mask(users, pairs.select(pairs.positive), scores.shape[1])
         top = top_items(scores, ~seen, _LONGEST)
         observed = scores[np.searchsorted(users, pairs.user), pairs.item]
-        return top, ndcg(top[:, :10], liked), pairs.positive, observed
+        judged = liked.any(axis=1)
+        return top, ndcg(top[judged, :10], liked[judged]), pairs.positive, observed
 
     def _inputs(self, users: Rows, schema: Schema, features: Features) -> Mapping[str, Array]:
         """Return the user graph's inputs, the histories made of what training knew."""

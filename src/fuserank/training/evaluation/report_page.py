@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from math import isfinite, sqrt
 
+from fuserank.page.html import document, figure, section, table
+from fuserank.page.plot import Axis, Plot, axis_of, whole_axis
 from fuserank.training.evaluation.metrics import Calibration, Doubles
-from fuserank.training.evaluation.plot import Axis, Plot, axis_of, look, whole_axis
-from fuserank.training.evaluation.report_style import STYLE
 from fuserank.training.evaluation.significance import Comparison, MeanStd
 
 __all__ = ["Compared", "Figures", "Page", "render_page"]
@@ -71,59 +71,20 @@ def render_page(page: Page) -> str:
         name: number for number, name in enumerate(dict.fromkeys(n for part in parts for n in part))
     }
     sections = (
-        _section("Systems", _figures_table({"": page.summary}) if page.summary else ""),
-        _section("Lists as label sets", _figures_table({"": page.labels}) if page.labels else ""),
-        _section("Differences", _significance_table(page.significance)),
-        _section("Cold start", _figures_table(page.cold) if page.cold else ""),
-        _section(
+        section("Systems", _figures_table({"": page.summary}) if page.summary else ""),
+        section("Lists as label sets", _figures_table({"": page.labels}) if page.labels else ""),
+        section("Differences", _significance_table(page.significance)),
+        section("Cold start", _figures_table(page.cold) if page.cold else ""),
+        section(
             "Telling likes from dislikes",
             _roc(page.roc, looks) + _reliability(page.reliability, looks),
         ),
-        _section(
+        section(
             "Learning", _learning("loss", page.loss, looks) + _learning("NDCG", page.ndcg, looks)
         ),
-        _section("Fusion", _fusion(page.fusion)),
+        section("Fusion", _fusion(page.fusion)),
     )
-    title = escape(page.title)
-    subtitle = f"<p>{escape(page.subtitle)}</p>\n" if page.subtitle else ""
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        '<meta http-equiv="Content-Security-Policy" '
-        "content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
-        f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
-        f"<header>\n<h1>{title}</h1>\n{subtitle}</header>\n{''.join(sections)}"
-        "</main>\n</body>\n</html>\n"
-    )
-
-
-def _section(heading: str, body: str) -> str:
-    if not body:
-        return ""
-    # Figures stand side by side where there is room; a table has the width to itself.
-    return f'<section>\n<h2>{heading}</h2>\n<div class="parts">\n{body}</div>\n</section>\n'
-
-
-def _table(
-    head: Sequence[str], groups: Mapping[str, Iterable[tuple[str, Sequence[str]]]], caption: str
-) -> str:
-    """Return a table of HTML cells; the first header names the rows, a group may have no name."""
-    top = "".join(f'<th scope="col">{cell}</th>' for cell in head)
-    body = ""
-    for name, rows in groups.items():
-        body += "<tbody>\n"
-        if name:
-            body += f'<tr><th scope="rowgroup" colspan="{len(head)}">{escape(name)}</th></tr>\n'
-        for row, cells in rows:
-            found = "".join(f"<td>{cell}</td>" for cell in cells)
-            body += f'<tr><th scope="row">{row}</th>{found}</tr>\n'
-        body += "</tbody>\n"
-    return (
-        # Who has no mouse scrolls what is wider than the page with the keyboard.
-        f'<div class="wide" role="region" tabindex="0" aria-label="{caption}"><table>\n'
-        f"<caption>{caption}</caption>\n<thead><tr>{top}</tr></thead>\n{body}</table></div>\n"
-    )
+    return document(page.title, page.subtitle, sections)
 
 
 def _figures_table(groups: Mapping[str, Figures]) -> str:
@@ -147,7 +108,7 @@ def _figures_table(groups: Mapping[str, Figures]) -> str:
         for name, systems in groups.items()
     }
     caption = "Mean ± standard deviation over seeds" if several else "On held-out data"
-    return _table(["System", *map(escape, metrics)], rows, caption)
+    return table(["System", *map(escape, metrics)], rows, caption)
 
 
 def _mean_std(value: MeanStd) -> str:
@@ -172,7 +133,7 @@ def _significance_table(compared: Sequence[Compared]) -> str:
         for pair in compared
     ]
     head = ("Systems", "Metric", "Difference", "95 % interval", "p", "Users")
-    return _table(head, {"": rows}, "Paired bootstrap and randomisation test over users")
+    return table(head, {"": rows}, "Paired bootstrap and randomisation test over users")
 
 
 def _roc(curves: Mapping[str, tuple[Doubles, Doubles]], looks: Mapping[str, int]) -> str:
@@ -184,7 +145,7 @@ def _roc(curves: Mapping[str, tuple[Doubles, Doubles]], looks: Mapping[str, int]
         points = [(float(x), float(y)) for x, y in zip(*rates, strict=True)]
         drawn += plot.line(looks[name], points)
     svg = plot.draw("roc", "false positive rate", "true positive rate", drawn)
-    return _figure("ROC curve", svg, [(looks[name], name) for name in curves])
+    return figure("ROC curve", svg, [(looks[name], name) for name in curves])
 
 
 def _reliability(systems: Mapping[str, Calibration], looks: Mapping[str, int]) -> str:
@@ -209,18 +170,18 @@ def _reliability(systems: Mapping[str, Calibration], looks: Mapping[str, int]) -
         ]
         for name, found in systems.items()
     }
-    table = _table(
+    figures = table(
         ("Probability", "Predicted", "Observed", "Pairs"), rows, "Pairs by predicted probability"
     )
     legend = [
         (looks[name], f"{name}, calibration error {found.error:.3f}")
         for name, found in systems.items()
     ]
-    return _figure(
+    return figure(
         "Reliability; dots grow with the number of pairs",
         plot.draw("reliability", "predicted probability", "share of likes", drawn),
         legend,
-        table,
+        figures,
     )
 
 
@@ -243,8 +204,8 @@ def _learning(what: str, systems: Mapping[str, Sequence[float]], looks: Mapping[
     ]
     legend = [(looks[name], name) for name in systems]
     title = f"{what[:1].upper()}{what[1:]} by epoch"
-    table = _table(("Epoch", *map(escape, systems)), {"": rows}, title)
-    return _figure(title, plot.draw(what.lower(), "epoch", what, drawn), legend, table)
+    figures = table(("Epoch", *map(escape, systems)), {"": rows}, title)
+    return figure(title, plot.draw(what.lower(), "epoch", what, drawn), legend, figures)
 
 
 def _fusion(sides: Mapping[str, Mapping[str, float]]) -> str:
@@ -259,7 +220,7 @@ def _fusion(sides: Mapping[str, Mapping[str, float]]) -> str:
         ]
         for side, sources in sides.items()
     }
-    return _table(("Source", "", "Weight"), rows, "Mean weight of each source")
+    return table(("Source", "", "Weight"), rows, "Mean weight of each source")
 
 
 def _bar(share: float) -> str:
@@ -268,13 +229,3 @@ def _bar(share: float) -> str:
         '<rect class="track" width="200" height="12"/>'
         f'<rect class="fill" width="{200 * max(share, 0.0):.1f}" height="12"/></svg>'
     )
-
-
-def _figure(title: str, svg: str, legend: Sequence[tuple[int, str]], table: str = "") -> str:
-    keys = "".join(
-        '<li><svg viewBox="0 0 28 8" aria-hidden="true">'
-        f'<path class="{look(series)}" d="M2 4H26"/></svg>{escape(text)}</li>'
-        for series, text in legend
-    )
-    details = f"<details><summary>Figures</summary>\n{table}</details>\n" if table else ""
-    return f"<figure>\n<figcaption>{title}</figcaption>\n<ul>{keys}</ul>\n{svg}{details}</figure>\n"
