@@ -2,6 +2,8 @@
 
 from fuserank.export.passes.decompose_gemm import DecomposeGemm
 from fuserank.export.passes.fold_batch_norm import FoldBatchNorm
+from fuserank.export.passes.quantize_rows import QuantizeRows
+from fuserank.export.passes.split_attention import SplitAttention
 from fuserank.export.passes.split_concat_matmul import SplitConcatMatMul
 from fuserank.export.passes.split_skip_normalization import SplitSkipNormalization
 from fuserank.export.passes.square_as_product import SquareAsProduct
@@ -9,6 +11,8 @@ from fuserank.export.passes.square_as_product import SquareAsProduct
 __all__ = [
     "DecomposeGemm",
     "FoldBatchNorm",
+    "QuantizeRows",
+    "SplitAttention",
     "SplitConcatMatMul",
     "SplitSkipNormalization",
     "SquareAsProduct",
