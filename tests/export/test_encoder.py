@@ -161,7 +161,7 @@ def test_a_graph_that_differs_from_the_model_is_not_written(tiny_model, tmp_path
 
 
 def test_a_poor_quantization_is_not_written(tiny_model, tmp_path, monkeypatch):
-    def poor(source, path):
+    def poor(source, path, precision):
         broken = onnx.load(source)
         output = broken.graph.output[0].name
         for node in broken.graph.node:
@@ -169,7 +169,7 @@ def test_a_poor_quantization_is_not_written(tiny_model, tmp_path, monkeypatch):
         broken.graph.node.append(onnx.helper.make_node("Abs", ["whole"], [output]))
         onnx.save(broken, path)
 
-    monkeypatch.setattr("fuserank.export.quantize.quantize_int8", poor)
+    monkeypatch.setattr("fuserank.export.precision.write_precision", poor)
     with pytest.raises(
         ParityError, match=r"mean cosine of .* at least 0.97; export with precision fp32"
     ):
@@ -180,11 +180,11 @@ def test_a_poor_quantization_is_not_written(tiny_model, tmp_path, monkeypatch):
 def test_an_interrupted_export_leaves_the_older_encoder(tiny_model, tmp_path, monkeypatch):
     space = export_encoder(tiny_model("bert"), tmp_path / "out", FP32).space
 
-    def interrupt(source, path):
+    def interrupt(source, path, precision):
         path.write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fuserank.export.quantize.quantize_int8", interrupt)
+    monkeypatch.setattr("fuserank.export.precision.write_precision", interrupt)
     with pytest.raises(KeyboardInterrupt):
         export_encoder(tiny_model("bert"), tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -209,7 +209,7 @@ def test_anything_but_an_encoder_is_not_replaced(tiny_model, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"precision": "int4"}, "encoder precision: found 'int4', expected one of fp32, int8"),
+        ({"precision": "int4"}, "encoder precision: found 'int4', expected one of fp32, fp16, w8"),
         ({"pooling": "sum"}, "encoder pooling: found 'sum', expected one of auto, mean, cls, last"),
         ({"dim": 0}, "encoder dim: found 0, expected at least 1"),
         ({"max_tokens": 2}, "encoder max_tokens: found 2, expected at least 3"),
@@ -234,5 +234,5 @@ def test_minilm_embeds_as_sentence_transformers_does(film_texts, tmp_path):
     vectors = TextEncoder.load(tmp_path / "fp32").encode(film_texts).vectors
     np.testing.assert_allclose(vectors, reference, atol=1e-5)
     vectors = TextEncoder.load(tmp_path / "int8").encode(film_texts).vectors
-    assert cosines(vectors, reference).mean() >= 0.99
+    assert cosines(vectors, reference).mean() >= 0.997
     assert small.size_bytes < exact.size_bytes / 3

@@ -1,7 +1,7 @@
 """The text encoder: a tokenizer and a graph that pools and normalises, behind a cache.
 
-A graph of int8 precision scales its activations over a whole batch, so an embedding depends a
-little on the texts that share its batch (cosine about .99). In fp32 it does not.
+A graph of precision ``int8-batch`` scales its activations over a whole batch, so an embedding
+depends a little on the texts that share its batch (cosine about .99). In the others it does not.
 """
 
 from collections.abc import Callable, Sequence

@@ -27,10 +27,18 @@ CONFIG_FILE = "config.json"
 
 
 class Precision(StrEnum):
-    """What the weights are stored as."""
+    """What a graph computes in and its weights are stored as.
+
+    ``int8`` scales each token by itself, ``int8-batch`` all tokens of a batch together, which is
+    faster; ``w8`` and ``w4`` have weights of 8 and 4 bits in blocks; ``fp16`` is for CUDA.
+    """
 
     FP32 = "fp32"
+    FP16 = "fp16"
+    W8 = "w8"
     INT8 = "int8"
+    INT8_BATCH = "int8-batch"
+    W4 = "w4"
 
 
 class Pooling(StrEnum):

@@ -32,7 +32,7 @@ class EncoderExportConfig:
     """How a text encoder is exported.
 
     Attributes:
-        precision: of the weights; int8 is for the CPU.
+        precision: what the graph computes in; int8 is for the CPU, fp16 for CUDA.
         pooling: ``"auto"`` takes the model's own.
         max_tokens: where a text is cut, special tokens included; None takes the model's limit.
         dim: how many numbers of an embedding are kept, for models trained to be cut; None takes
@@ -158,12 +158,12 @@ def _write(
     exact = TextEncoder.load(stage)
     reference = encode_samples(exact)
     max_abs_error = check_fp32(pretrained, reference)
-    if config.precision == Precision.INT8:
-        from fuserank.export.quantize import quantize_int8
+    if (precision := Precision(config.precision)) is not Precision.FP32:
+        from fuserank.export import precision as precisions
 
-        quantize_int8(stage / MODEL_FILE, stage / MODEL_FILE)
+        precisions.write_precision(stage / MODEL_FILE, stage / MODEL_FILE, precision)
         (stage / DATA_FILE).unlink(missing_ok=True)
-        engine_config = replace(engine_config, precision=Precision.INT8, source=exact.space)
+        engine_config = replace(engine_config, precision=precision, source=exact.space)
         (stage / CONFIG_FILE).write_text(engine_config.to_json(), encoding="utf-8")
     encoder = TextEncoder.load(stage)
     cosines = check_cosines(pretrained.name, encode_samples(encoder), reference)

@@ -49,7 +49,7 @@ class Tuned:
 
 
 def export_candidates(model: str | Path, config: EncoderExportConfig) -> Export:
-    """Return what exports a model in every precision.
+    """Return what exports a model in the precisions that a CPU gains by.
 
     Args:
         model: a folder with a text encoder, or its name on the Hugging Face hub.
@@ -65,8 +65,10 @@ def export_candidates(model: str | Path, config: EncoderExportConfig) -> Export:
         )
 
     def export(directory: Path) -> Mapping[str, Path]:
-        made = {precision.value: directory / precision for precision in Precision}
-        for precision in Precision:
+        from fuserank.export.precision import CANDIDATES
+
+        made = {precision.value: directory / precision for precision in CANDIDATES}
+        for precision in CANDIDATES:
             export_encoder(model, made[precision], replace(config, precision=precision))
         return made
 

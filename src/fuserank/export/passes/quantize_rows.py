@@ -65,7 +65,8 @@ class QuantizeRows(ir.passes.InPlacePass):
 
     def _rewrite(self, graph: ir.Graph, node: ir.Node) -> None:
         x, weights = node.inputs
-        assert x is not None and weights is not None
+        assert x is not None
+        assert weights is not None
         tape = ir.tape.Tape()
         if x not in self._rows:
             self._rows[x] = self._quantized(graph, tape, x)

@@ -1,5 +1,7 @@
 """Attention over its input becomes three products and attention over them."""
 
+from collections.abc import Collection
+
 import numpy as np
 import onnx_ir as ir
 
@@ -15,15 +17,22 @@ class SplitAttention(ir.passes.InPlacePass):
     Requires:
         The weights are an initializer.
     Leaves alone:
-        Attention with a past, an additive bias, causality or values of another width.
+        Attention with a past, an additive bias, causality or values of another width, and that
+        whose weights are named.
     """
+
+    def __init__(self, keep: Collection[str] = ()) -> None:
+        """Take the names of weights whose attention stays as it is."""
+        super().__init__()
+        self._keep = frozenset(keep)
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Rewrite every such node."""
-        nodes = [node for node in model.graph if _splits(node)]
+        nodes = [node for node in model.graph if _splits(node, self._keep)]
         for node in nodes:
             x, weights, bias, mask = [*node.inputs, None][:4]
-            assert weights is not None and weights.const_value is not None
+            assert weights is not None
+            assert weights.const_value is not None
             tape = ir.tape.Tape()
             products = []
             parts = np.split(weights.const_value.numpy(), 3, axis=1)
@@ -44,10 +53,12 @@ class SplitAttention(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, modified=bool(nodes))
 
 
-def _splits(node: ir.Node) -> bool:
+def _splits(node: ir.Node, keep: Collection[str]) -> bool:
     if node.op_type != "Attention" or node.domain != _MICROSOFT:
         return False
     weights = node.inputs[1]
     plain = not any(node.inputs[4:]) and "qkv_hidden_sizes" not in node.attributes
     causal = node.attributes.get_int("unidirectional", 0) == 1
-    return plain and not causal and weights is not None and weights.const_value is not None
+    if weights is None or weights.const_value is None or weights.name in keep:
+        return False
+    return plain and not causal
