@@ -4,6 +4,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 import msgspec
 
@@ -18,6 +19,7 @@ __all__ = [
     "Pooling",
     "Precision",
     "TextRole",
+    "graph_bytes",
 ]
 
 MODEL_FILE = "model.onnx"
@@ -132,3 +134,8 @@ class EncoderConfig:
                 f"{source}: expected the configuration of a text encoder, found: {error}; "
                 "export the encoder again"
             ) from error
+
+
+def graph_bytes(directory: Path) -> int:
+    """Return the size of an encoder's graph, weights beside it included."""
+    return sum(path.stat().st_size for path in directory.glob(f"{MODEL_FILE}*"))

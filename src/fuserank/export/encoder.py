@@ -15,6 +15,7 @@ from fuserank.engine.encoder_config import (
     EncoderConfig,
     Pooling,
     Precision,
+    graph_bytes,
 )
 from fuserank.errors import ConfigError, ExportError
 
@@ -174,7 +175,7 @@ def _write(
         n_nodes=traced.n_nodes,
         fused=traced.fused,
         missed=traced.missed,
-        size_bytes=sum(path.stat().st_size for path in stage.glob(f"{MODEL_FILE}*")),
+        size_bytes=graph_bytes(stage),
         max_abs_error=max_abs_error,
         mean_cosine=float(cosines.mean()),
         min_cosine=float(cosines.min()),

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fuserank.errors import DataError
-from fuserank.schema import FittedField, Kind, Schema, Side
+from fuserank.schema import Kind, Schema, Side
 from fuserank.training.data.features import fit_schema
 from fuserank.training.data.histories import Histories
 from fuserank.training.data.splits import split
@@ -70,7 +70,7 @@ class LikedPairs:
         n_users, n_items = len(dataset.users), len(dataset.items)
         texts = schema.texts(Side.ITEM, dataset.items.columns, n_items)[_item_field(schema)]
         about = schema.texts(Side.USER, dataset.users.columns, n_users)
-        own = [about[f.field.name] for f in _texts_of(schema, Side.USER)]
+        own = [about[f.field.name] for f in schema.text_fields(Side.USER)]
         self._user_texts = [
             [query_prompt + column[user] for column in own if column[user]]
             for user in range(n_users)
@@ -130,14 +130,9 @@ class LikedPairs:
         return liked + self._user_texts[user]
 
 
-def _texts_of(schema: Schema, side: Side) -> list[FittedField]:
-    """Return the text fields of a side that a ranker reads."""
-    return [f for f in schema.side(side) if f.field.kind is Kind.TEXT and f.spec is not None]
-
-
 def _item_field(schema: Schema) -> str:
     """Return the name of the items' text: the one that histories are of, or else the first."""
-    names = [f.field.name for f in _texts_of(schema, Side.ITEM)]
+    names = [f.field.name for f in schema.text_fields(Side.ITEM)]
     if not names:
         raise DataError(
             "finetune: found no text field of the items, expected one; use the encoder as it is"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fuserank.errors import DataError
-from fuserank.schema import Kind, Side
+from fuserank.schema import Side
 from fuserank.training.data.features import fit_schema
 
 if TYPE_CHECKING:
@@ -26,9 +26,8 @@ def texts_of(dataset: Dataset) -> list[str]:
     found: dict[str, None] = {}
     for side, table in ((Side.ITEM, dataset.items), (Side.USER, dataset.users)):
         columns = schema.texts(side, table.columns, len(table))
-        for field in schema.side(side):
-            if field.field.kind is Kind.TEXT and field.spec is not None:
-                found |= dict.fromkeys(text for text in columns[field.field.name] if text)
+        for field in schema.text_fields(side):
+            found |= dict.fromkeys(text for text in columns[field.field.name] if text)
     if not found:
         raise DataError(
             f"data set {dataset.name!r}: found no texts of items or users, expected some to learn "

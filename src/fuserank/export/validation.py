@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fuserank.engine.encoder import TextEncoder
-from fuserank.engine.encoder_config import MODEL_FILE
+from fuserank.engine.encoder_config import graph_bytes
 from fuserank.engine.scoring import GenericScorer
 from fuserank.engine.session import GraphSession
 from fuserank.export.factorise import Factorised
@@ -100,7 +100,7 @@ class ValidationUsers:
         return RankedWith(
             precision=encoder.config.precision,
             space=encoder.space,
-            size_bytes=sum(path.stat().st_size for path in directory.glob(f"{MODEL_FILE}*")),
+            size_bytes=graph_bytes(directory),
             top=top,
             ndcg=gains,
             auc=None if np.isnan(auc) else auc,
@@ -177,9 +177,5 @@ def _texts(
     side: Side, schema: Schema, tensors: Mapping[str, Array], dim: int
 ) -> npt.NDArray[np.float32]:
     """Return (n, dim) float32: the embeddings of all texts of a side, field after field."""
-    vectors = [
-        tensors[field.field.tensor]
-        for field in schema.side(side)
-        if field.field.kind is Kind.TEXT and field.field.tensor in tensors
-    ]
+    vectors = [tensors[field.field.tensor] for field in schema.text_fields(side)]
     return np.concatenate([np.zeros((0, dim), np.float32), *vectors])

@@ -158,6 +158,10 @@ class Schema:
         """The id field of a side, or None where it has none."""
         return next((f for f in self.side(side) if f.field.kind is Kind.ID), None)
 
+    def text_fields(self, side: Side) -> tuple[FittedField, ...]:
+        """The fields of a side that are embeddings of texts, and graph inputs of their own."""
+        return tuple(f for f in self.side(side) if f.field.kind is Kind.TEXT and f.spec is not None)
+
     def specs(self, *sides: Side) -> tuple[TensorSpec, ...]:
         """The graph inputs of some sides."""
         return tuple(spec for f in self.side(*sides) if (spec := f.spec) is not None)

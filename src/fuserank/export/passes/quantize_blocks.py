@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from fuserank.export.passes.products import is_product
+
 __all__ = ["QuantizeBlocks"]
 
 _MICROSOFT = "com.microsoft"
@@ -39,7 +41,7 @@ class QuantizeBlocks(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Rewrite every such node."""
         model.graph.opset_imports.setdefault(_MICROSOFT, 1)
-        nodes = [node for node in model.graph if self._takes(node)]
+        nodes = [node for node in model.graph if is_product(node, self._keep)]
         for node in nodes:
             x, weights = node.inputs
             assert weights is not None
@@ -64,17 +66,6 @@ class QuantizeBlocks(ir.passes.InPlacePass):
 
     def _block_of(self, rows: int) -> int:
         return min(self._block, max(16, 1 << (rows - 1).bit_length()))
-
-    def _takes(self, node: ir.Node) -> bool:
-        if node.op_type != "MatMul" or node.domain:
-            return False
-        weights = node.inputs[1]
-        return (
-            weights is not None
-            and weights.const_value is not None
-            and len(weights.const_value.shape) == 2
-            and weights.name not in self._keep
-        )
 
     def _stored(self, graph: ir.Graph, weights: ir.Value) -> tuple[ir.Value, ir.Value]:
         """Return codes and scales, which products of the same weights share."""

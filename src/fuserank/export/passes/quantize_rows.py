@@ -6,6 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from fuserank.export.passes.products import is_product
+
 __all__ = ["QuantizeRows"]
 
 _MICROSOFT = "com.microsoft"
@@ -44,24 +46,13 @@ class QuantizeRows(ir.passes.InPlacePass):
         self._weights: dict[str, tuple[ir.Value, ir.Value, npt.NDArray[np.float32]]] = {}
         # What is quantized once serves every product of it.
         self._rows: dict[ir.Value, tuple[ir.Value, ir.Value, ir.Value, bool]] = {}
-        nodes = [node for node in model.graph if self._takes(node)]
+        nodes = [node for node in model.graph if is_product(node, self._keep)]
         for node in nodes:
             self._rewrite(model.graph, node)
         for name in self._weights:
             if not model.graph.initializers[name].uses():
                 del model.graph.initializers[name]
         return ir.passes.PassResult(model, modified=bool(nodes))
-
-    def _takes(self, node: ir.Node) -> bool:
-        if node.op_type != "MatMul" or node.domain:
-            return False
-        weights = node.inputs[1]
-        return (
-            weights is not None
-            and weights.const_value is not None
-            and len(weights.const_value.shape) == 2
-            and weights.name not in self._keep
-        )
 
     def _rewrite(self, graph: ir.Graph, node: ir.Node) -> None:
         x, weights = node.inputs

@@ -176,7 +176,6 @@ class Sampler:
 def _missing(schema: Schema) -> dict[str, Array]:
     """Return, by user tensor, the row of a user of whom nothing is known."""
     missing = {name: rows[0] for name, rows in schema.encode(Side.USER, {}, 1).items()}
-    for fitted in schema.side(Side.USER):
-        if fitted.field.kind is Kind.TEXT and fitted.spec is not None:
-            missing[fitted.field.tensor] = np.zeros(fitted.dim or 0, dtype=np.float32)
+    for fitted in schema.text_fields(Side.USER):
+        missing[fitted.field.tensor] = np.zeros(fitted.dim or 0, dtype=np.float32)
     return missing

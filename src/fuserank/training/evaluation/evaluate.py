@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fuserank.errors import DataError
-from fuserank.schema import Kind, Side
+from fuserank.schema import Side
 from fuserank.training.data.cleaning import CleaningReport
 from fuserank.training.evaluation import metrics
 from fuserank.training.evaluation.label_metrics import LabelCounts, macro_average
@@ -201,10 +201,9 @@ def _on_test_part(parts: Parts, n_items: int) -> Callable[..., JudgedUsers]:
 
 def _text_vectors(features: Features, schema: Schema) -> npt.NDArray[np.float32] | None:
     """Return (n_items, dim) what items are about, by which the diversity of a list is told."""
-    for fitted in schema.side(Side.ITEM):
-        if fitted.field.kind is Kind.TEXT and fitted.spec is not None:
-            vectors: npt.NDArray[np.float32] = features.items.tensors[fitted.field.tensor]
-            return vectors
+    for fitted in schema.text_fields(Side.ITEM):
+        vectors: npt.NDArray[np.float32] = features.items.tensors[fitted.field.tensor]
+        return vectors
     return None
 
 
