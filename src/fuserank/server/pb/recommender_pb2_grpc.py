@@ -45,6 +45,11 @@ class RecommenderServiceStub:
                 request_serializer=fuserank_dot_v1_dot_recommender__pb2.RecommendBatchRequest.SerializeToString,
                 response_deserializer=fuserank_dot_v1_dot_recommender__pb2.RecommendBatchResponse.FromString,
                 _registered_method=True)
+        self.RecommendStream = channel.stream_stream(
+                '/fuserank.v1.RecommenderService/RecommendStream',
+                request_serializer=fuserank_dot_v1_dot_recommender__pb2.RecommendStreamRequest.SerializeToString,
+                response_deserializer=fuserank_dot_v1_dot_recommender__pb2.RecommendStreamResponse.FromString,
+                _registered_method=True)
         self.Score = channel.unary_unary(
                 '/fuserank.v1.RecommenderService/Score',
                 request_serializer=fuserank_dot_v1_dot_recommender__pb2.ScoreRequest.SerializeToString,
@@ -54,6 +59,21 @@ class RecommenderServiceStub:
                 '/fuserank.v1.RecommenderService/Encode',
                 request_serializer=fuserank_dot_v1_dot_recommender__pb2.EncodeRequest.SerializeToString,
                 response_deserializer=fuserank_dot_v1_dot_recommender__pb2.EncodeResponse.FromString,
+                _registered_method=True)
+        self.UpsertItems = channel.stream_unary(
+                '/fuserank.v1.RecommenderService/UpsertItems',
+                request_serializer=fuserank_dot_v1_dot_recommender__pb2.UpsertItemsRequest.SerializeToString,
+                response_deserializer=fuserank_dot_v1_dot_recommender__pb2.UpsertItemsResponse.FromString,
+                _registered_method=True)
+        self.DeleteItems = channel.unary_unary(
+                '/fuserank.v1.RecommenderService/DeleteItems',
+                request_serializer=fuserank_dot_v1_dot_recommender__pb2.DeleteItemsRequest.SerializeToString,
+                response_deserializer=fuserank_dot_v1_dot_recommender__pb2.DeleteItemsResponse.FromString,
+                _registered_method=True)
+        self.GetItem = channel.unary_unary(
+                '/fuserank.v1.RecommenderService/GetItem',
+                request_serializer=fuserank_dot_v1_dot_recommender__pb2.GetItemRequest.SerializeToString,
+                response_deserializer=fuserank_dot_v1_dot_recommender__pb2.GetItemResponse.FromString,
                 _registered_method=True)
         self.GetBundleInfo = channel.unary_unary(
                 '/fuserank.v1.RecommenderService/GetBundleInfo',
@@ -80,6 +100,15 @@ class RecommenderServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RecommendStream(self, request_iterator, context):
+        """Returns the best items of each user of a stream. Replies come as they are ready, in any order;
+        `id` says which request they belong to. Half the cost a request of Recommend, since a call is
+        set up once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Score(self, request, context):
         """Scores named items for one user.
         """
@@ -89,6 +118,29 @@ class RecommenderServiceServicer:
 
     def Encode(self, request, context):
         """Embeds texts with the encoder of the bundle.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpsertItems(self, request_iterator, context):
+        """Adds items, or replaces those that the catalogue holds. Once it has returned, every item sent
+        is recommended and survives the end of the server. Where it fails, some of them may have been
+        taken; to send them again is safe.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteItems(self, request, context):
+        """Takes items out of the catalogue, at once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetItem(self, request, context):
+        """Returns one item as the catalogue holds it now.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -114,6 +166,11 @@ def add_RecommenderServiceServicer_to_server(servicer, server):
                     request_deserializer=fuserank_dot_v1_dot_recommender__pb2.RecommendBatchRequest.FromString,
                     response_serializer=fuserank_dot_v1_dot_recommender__pb2.RecommendBatchResponse.SerializeToString,
             ),
+            'RecommendStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.RecommendStream,
+                    request_deserializer=fuserank_dot_v1_dot_recommender__pb2.RecommendStreamRequest.FromString,
+                    response_serializer=fuserank_dot_v1_dot_recommender__pb2.RecommendStreamResponse.SerializeToString,
+            ),
             'Score': grpc.unary_unary_rpc_method_handler(
                     servicer.Score,
                     request_deserializer=fuserank_dot_v1_dot_recommender__pb2.ScoreRequest.FromString,
@@ -123,6 +180,21 @@ def add_RecommenderServiceServicer_to_server(servicer, server):
                     servicer.Encode,
                     request_deserializer=fuserank_dot_v1_dot_recommender__pb2.EncodeRequest.FromString,
                     response_serializer=fuserank_dot_v1_dot_recommender__pb2.EncodeResponse.SerializeToString,
+            ),
+            'UpsertItems': grpc.stream_unary_rpc_method_handler(
+                    servicer.UpsertItems,
+                    request_deserializer=fuserank_dot_v1_dot_recommender__pb2.UpsertItemsRequest.FromString,
+                    response_serializer=fuserank_dot_v1_dot_recommender__pb2.UpsertItemsResponse.SerializeToString,
+            ),
+            'DeleteItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteItems,
+                    request_deserializer=fuserank_dot_v1_dot_recommender__pb2.DeleteItemsRequest.FromString,
+                    response_serializer=fuserank_dot_v1_dot_recommender__pb2.DeleteItemsResponse.SerializeToString,
+            ),
+            'GetItem': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetItem,
+                    request_deserializer=fuserank_dot_v1_dot_recommender__pb2.GetItemRequest.FromString,
+                    response_serializer=fuserank_dot_v1_dot_recommender__pb2.GetItemResponse.SerializeToString,
             ),
             'GetBundleInfo': grpc.unary_unary_rpc_method_handler(
                     servicer.GetBundleInfo,
@@ -196,6 +268,33 @@ class RecommenderService:
             _registered_method=True)
 
     @staticmethod
+    def RecommendStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/fuserank.v1.RecommenderService/RecommendStream',
+            fuserank_dot_v1_dot_recommender__pb2.RecommendStreamRequest.SerializeToString,
+            fuserank_dot_v1_dot_recommender__pb2.RecommendStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def Score(request,
             target,
             options=(),
@@ -239,6 +338,87 @@ class RecommenderService:
             '/fuserank.v1.RecommenderService/Encode',
             fuserank_dot_v1_dot_recommender__pb2.EncodeRequest.SerializeToString,
             fuserank_dot_v1_dot_recommender__pb2.EncodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpsertItems(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/fuserank.v1.RecommenderService/UpsertItems',
+            fuserank_dot_v1_dot_recommender__pb2.UpsertItemsRequest.SerializeToString,
+            fuserank_dot_v1_dot_recommender__pb2.UpsertItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteItems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fuserank.v1.RecommenderService/DeleteItems',
+            fuserank_dot_v1_dot_recommender__pb2.DeleteItemsRequest.SerializeToString,
+            fuserank_dot_v1_dot_recommender__pb2.DeleteItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetItem(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fuserank.v1.RecommenderService/GetItem',
+            fuserank_dot_v1_dot_recommender__pb2.GetItemRequest.SerializeToString,
+            fuserank_dot_v1_dot_recommender__pb2.GetItemResponse.FromString,
             options,
             channel_credentials,
             insecure,
