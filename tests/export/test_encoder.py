@@ -59,8 +59,9 @@ def test_fuses_every_layer_of_bert(tiny_model, tmp_path):
 def test_int8_reports_its_cosine_and_keeps_close(tiny_model, film_texts, tmp_path):
     model = tiny_model("bert")
     exact = export_encoder(model, tmp_path / "fp32", FP32)
-    report = export_encoder(model, tmp_path / "int8")
+    report = export_encoder(model, tmp_path / "int8", texts=film_texts)
     assert report.config.precision is Precision.INT8
+    assert (report.n_texts, exact.n_texts) == (len(film_texts), 0)
     assert 0.99 <= report.min_cosine <= report.mean_cosine < 1.0
     assert exact.mean_cosine == pytest.approx(1.0)
     assert report.space != exact.space
@@ -69,6 +70,12 @@ def test_int8_reports_its_cosine_and_keeps_close(tiny_model, film_texts, tmp_pat
         TextEncoder.load(tmp_path / name).encode(film_texts).vectors for name in ("fp32", "int8")
     ]
     assert cosines(*vectors).mean() >= 0.99
+
+
+def test_too_few_texts_to_choose_scales_by_are_refused(tiny_model, tmp_path):
+    with pytest.raises(ConfigError, match=r"found 2 distinct texts, expected 8 or more"):
+        export_encoder(tiny_model("bert"), tmp_path / "out", texts=["one", "two", "one"])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_same_model_gives_the_same_space_and_files(tiny_model, tmp_path):
@@ -161,7 +168,7 @@ def test_a_graph_that_differs_from_the_model_is_not_written(tiny_model, tmp_path
 
 
 def test_a_poor_quantization_is_not_written(tiny_model, tmp_path, monkeypatch):
-    def poor(source, path, precision):
+    def poor(source, path, *_, **__):
         broken = onnx.load(source)
         output = broken.graph.output[0].name
         for node in broken.graph.node:
@@ -180,7 +187,7 @@ def test_a_poor_quantization_is_not_written(tiny_model, tmp_path, monkeypatch):
 def test_an_interrupted_export_leaves_the_older_encoder(tiny_model, tmp_path, monkeypatch):
     space = export_encoder(tiny_model("bert"), tmp_path / "out", FP32).space
 
-    def interrupt(source, path, precision):
+    def interrupt(source, path, *_, **__):
         path.write_bytes(b"half")
         raise KeyboardInterrupt
 
@@ -226,7 +233,7 @@ def test_minilm_embeds_as_sentence_transformers_does(film_texts, tmp_path):
 
     reference = SentenceTransformer(str(get_model_path()), device="cpu").encode(film_texts)
     exact = export_encoder(get_model_path(), tmp_path / "fp32", FP32)
-    small = export_encoder(get_model_path(), tmp_path / "int8")
+    small = export_encoder(get_model_path(), tmp_path / "int8", texts=film_texts)
 
     assert exact.fused["Attention"] == 6
     assert exact.fused["SkipLayerNormalization"] == 12

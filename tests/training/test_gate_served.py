@@ -306,7 +306,7 @@ def test_an_older_bundle_without_figures_is_inspected_and_served(trained, export
 def copy_of(encoders, *names):
     """What stands for an export of several encoders."""
 
-    def export(directory):
+    def export(directory, texts):
         return {name: Path(copytree(encoders[name], directory / name)) for name in names}
 
     return export

@@ -1,8 +1,4 @@
-"""The text encoder: a tokenizer and a graph that pools and normalises, behind a cache.
-
-A graph of precision ``int8-batch`` scales its activations over a whole batch, so an embedding
-depends a little on the texts that share its batch (cosine about .99). In the others it does not.
-"""
+"""The text encoder: a tokenizer and a graph that pools and normalises, behind a cache."""
 
 from collections.abc import Callable, Sequence
 from hashlib import sha256

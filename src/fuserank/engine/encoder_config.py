@@ -31,15 +31,15 @@ CONFIG_FILE = "config.json"
 class Precision(StrEnum):
     """What a graph computes in and its weights are stored as.
 
-    ``int8`` scales each token by itself, ``int8-batch`` all tokens of a batch together, which is
-    faster; ``w8`` and ``w4`` have weights of 8 and 4 bits in blocks; ``fp16`` is for CUDA.
+    ``int8`` has scales that were chosen on texts, ``int8-dynamic`` finds one for each token as it
+    runs; ``w8`` and ``w4`` have weights of 8 and 4 bits in blocks; ``fp16`` is for CUDA.
     """
 
     FP32 = "fp32"
     FP16 = "fp16"
     W8 = "w8"
     INT8 = "int8"
-    INT8_BATCH = "int8-batch"
+    INT8_DYNAMIC = "int8-dynamic"
     W4 = "w4"
 
 
@@ -74,6 +74,7 @@ class EncoderConfig:
         query_prompt: stands before each text about a user.
         passage_prompt: stands before each text about an item.
         source: space of the fp32 encoder that it was made of; empty for that one itself.
+        kept: names of the weights that stayed fp32 where `precision` is another.
     """
 
     model: str
@@ -86,6 +87,7 @@ class EncoderConfig:
     query_prompt: str = ""
     passage_prompt: str = ""
     source: str = ""
+    kept: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, least in (("dim", 1), ("max_tokens", 3), ("pad_token_id", 0)):
@@ -103,8 +105,10 @@ class EncoderConfig:
             # As releases wrote it that had one prompt: a fingerprint of theirs stays what it is.
             del values["query_prompt"]
             values["prompt"] = values.pop("passage_prompt")
-        if not self.source:
-            del values["source"]
+        # Neither did they have these.
+        for name in ("source", "kept"):
+            if not values[name]:
+                del values[name]
         return json.dumps(values, ensure_ascii=False, indent=1, sort_keys=True)
 
     @classmethod

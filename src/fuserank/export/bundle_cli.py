@@ -1,6 +1,7 @@
 """Commands that hold encoders against the gate: a bundle, and the encoder to put into it."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -41,7 +42,8 @@ def bundle(
         encoder: Directory that 'fuserank export encoder' wrote.
         out: Directory of the bundle.
         reference: Directory of the fp32 export of the same model: the ranking is compared with
-            its, and nothing is written where the encoder costs more than the budget.
+            its. Where the encoder costs more than the budget, its most sensitive layers go back to
+            fp32; where that is not enough, nothing is written.
         budget: What it may cost.
         allow_degraded: Write a bundle over budget all the same, which says so.
         store: Directory of its interactions, where 'fuserank train' was given one.
@@ -50,24 +52,33 @@ def bundle(
     with console.quiet():
         import tensorflow  # noqa: F401  (prints to stderr while it is imported)
     from fuserank.bundle import Bundle
+    from fuserank.export.more_precise import more_precise
     from fuserank.export.pipeline import Gate, export_bundle
+    from fuserank.export.texts import texts_of
     from fuserank.training.artifact import TrainedRun
     from fuserank.training.batches.stored_dataset import load_stored
     from fuserank.training.data.dataset import load_dataset
 
-    gate = None
-    if reference is not None:
-        gate = Gate(reference=reference, budget=budget, allow_degraded=allow_degraded)
-    elif allow_degraded or budget != _BUDGET:
+    if reference is None and (allow_degraded or budget != _BUDGET):
         raise ConfigError(
             "export bundle: found what the encoder may cost, but no --reference to compare it "
             "with; name the directory of the fp32 export of the same model"
         )
     data = load_dataset(dataset) if store is None else load_stored(dataset, store)
-    with console.progress("precomputing items", len(data.items)) as advance:
-        done = export_bundle(
-            TrainedRun.load(run), data, encoder, out, gate=gate, on_progress=advance
-        )
+    with TemporaryDirectory() as work:
+        gate = None
+        if reference is not None:
+            nearer = more_precise(encoder, reference, texts_of(data), Path(work))
+            gate = Gate(
+                reference=reference,
+                budget=budget,
+                more_precise=nearer,
+                allow_degraded=allow_degraded,
+            )
+        with console.progress("precomputing items", len(data.items)) as advance:
+            done = export_bundle(
+                TrainedRun.load(run), data, encoder, out, gate=gate, on_progress=advance
+            )
     manifest = Bundle.open(out).manifest
     if json:
         console.print_json(manifest)
@@ -80,6 +91,8 @@ def bundle(
         f"{done.made.parity:.1e}"
     )
     if done.gate is not None:
+        if done.encoder != encoder:
+            console.out.print(f"{encoder} is over the budget; taken instead: {done.encoder.name}")
         console.out.print(f"gate: {done.gate.summary}")
 
 

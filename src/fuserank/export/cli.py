@@ -30,6 +30,7 @@ def encoder(
     model: str,
     out: Path,
     *,
+    dataset: Path | None = None,
     config: Annotated[EncoderExportConfig, Parameter(name="*")] = _DEFAULTS,
     json: Json = False,
 ) -> None:
@@ -40,12 +41,17 @@ def encoder(
     Args:
         model: A local folder, or a name on the hub.
         out: Directory to write.
+        dataset: A dataset.toml by whose texts int8 chooses its scales; without it, it draws
+            tokens from the vocabulary, which serves less well.
         config: How it is exported.
         json: Print JSON.
     """
     from fuserank.export.encoder import export_encoder
+    from fuserank.export.texts import texts_of
+    from fuserank.training.data.dataset import load_dataset
 
-    report = export_encoder(model, out, config)
+    texts = [] if dataset is None else texts_of(load_dataset(dataset))
+    report = export_encoder(model, out, config, texts)
     if json:
         console.print_json(report)
         return

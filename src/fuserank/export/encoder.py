@@ -1,6 +1,7 @@
 """Export of a pretrained text encoder: traced, fused, quantized, verified, written whole."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -86,6 +87,7 @@ class EncoderReport:
         max_abs_error: of the fp32 graph against the torch model.
         mean_cosine: of the written graph against the fp32 graph.
         min_cosine: of the written graph against the fp32 graph.
+        n_texts: by which int8 chose its scales; 0 where it drew tokens from the vocabulary.
     """
 
     config: EncoderConfig
@@ -98,10 +100,14 @@ class EncoderReport:
     max_abs_error: float
     mean_cosine: float
     min_cosine: float
+    n_texts: int
 
 
 def export_encoder(
-    model: str | Path, out: Path, config: EncoderExportConfig | None = None
+    model: str | Path,
+    out: Path,
+    config: EncoderExportConfig | None = None,
+    texts: Sequence[str] = (),
 ) -> EncoderReport:
     """Write a directory that `TextEncoder.load` reads: graph, tokenizer and configuration.
 
@@ -111,11 +117,14 @@ def export_encoder(
         model: a folder with a text encoder, or its name on the Hugging Face hub.
         out: the directory to write.
         config: how.
+        texts: such as it will embed, by which int8 chooses its scales; without any it draws tokens
+            from the vocabulary, which serves less well.
 
     Raises:
         ExportError: the model cannot be had or cannot be exported, or `out` is something else.
         ParityError: the exported graph does not embed as the model does.
-        ConfigError: more tokens than the model has positions for, or a larger `dim` than it has.
+        ConfigError: more tokens than the model has positions for, a larger `dim` than it has, or
+            a few texts only.
     """
     from fuserank.export.trace import trace_encoder
 
@@ -125,7 +134,7 @@ def export_encoder(
     traced = trace_encoder(pretrained)
     _warn_of_missed(pretrained, traced)
     with write_directory(out) as stage:
-        return _write(stage, pretrained, traced, config)
+        return _write(stage, pretrained, traced, config, texts)
 
 
 def _load(model: str | Path, config: EncoderExportConfig) -> "PretrainedEncoder":
@@ -147,6 +156,7 @@ def _write(
     pretrained: "PretrainedEncoder",
     traced: "TracedEncoder",
     config: EncoderExportConfig,
+    texts: Sequence[str],
 ) -> EncoderReport:
     """Write an encoder into an empty directory and verify it."""
     from fuserank.export.encoder_parity import check_cosines, check_fp32, encode_samples
@@ -161,8 +171,11 @@ def _write(
     max_abs_error = check_fp32(pretrained, reference)
     if (precision := Precision(config.precision)) is not Precision.FP32:
         from fuserank.export import precision as precisions
+        from fuserank.export.calibration import calibration_batches
 
-        precisions.write_precision(stage / MODEL_FILE, stage / MODEL_FILE, precision)
+        batches = calibration_batches(stage, engine_config, texts)
+        path = stage / MODEL_FILE
+        precisions.write_precision(path, path, precision, batches=batches)
         (stage / DATA_FILE).unlink(missing_ok=True)
         engine_config = replace(engine_config, precision=precision, source=exact.space)
         (stage / CONFIG_FILE).write_text(engine_config.to_json(), encoding="utf-8")
@@ -179,6 +192,7 @@ def _write(
         max_abs_error=max_abs_error,
         mean_cosine=float(cosines.mean()),
         min_cosine=float(cosines.min()),
+        n_texts=len(texts),
     )
 
 

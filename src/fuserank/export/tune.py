@@ -16,6 +16,7 @@ from fuserank.errors import ConfigError, DataError, ExportError
 from fuserank.export.encoder import EncoderExportConfig, export_encoder
 from fuserank.export.front import Candidate, render_front
 from fuserank.export.gate import GateBudget
+from fuserank.export.texts import texts_of
 from fuserank.export.trials import RankerData, Trials
 from fuserank.schema import Side
 from fuserank.training.artifact import TrainedRun
@@ -30,9 +31,9 @@ _TEXTS = 256
 _REPEATS = 3
 _SINGLES = 32
 
-Export = Callable[[Path], Mapping[str, Path]]
-"""Writes encoders below a directory and returns them by name, the fp32 reference among them as
-``fp32``."""
+Export = Callable[[Path, Sequence[str]], Mapping[str, Path]]
+"""Writes encoders below a directory, for texts such as are given, and returns them by name, the
+fp32 reference among them as ``fp32``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,12 +65,12 @@ def export_candidates(model: str | Path, config: EncoderExportConfig) -> Export:
             "leave it out"
         )
 
-    def export(directory: Path) -> Mapping[str, Path]:
+    def export(directory: Path, texts: Sequence[str]) -> Mapping[str, Path]:
         from fuserank.export.precision import CANDIDATES
 
         made = {precision.value: directory / precision for precision in CANDIDATES}
         for precision in CANDIDATES:
-            export_encoder(model, made[precision], replace(config, precision=precision))
+            export_encoder(model, made[precision], replace(config, precision=precision), texts)
         return made
 
     return export
@@ -103,7 +104,7 @@ def tune_encoder(
     data = RankerData(run, dataset)
     texts = _item_texts(data)
     with write_directory(out) as stage:
-        made = export(stage / "candidates")
+        made = export(stage / "candidates", texts_of(dataset))
         trials = _trials(data, made)
         candidates = tuple(
             _try(name, made[name], trials, texts, budget or GateBudget())

@@ -7,6 +7,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from fuserank.export.passes.products import is_product
+from fuserank.export.passes.weights import quantize_columns
 
 __all__ = ["QuantizeRows"]
 
@@ -104,8 +105,7 @@ class QuantizeRows(ir.passes.InPlacePass):
         if name not in self._weights:
             assert weights.const_value is not None
             matrix = weights.const_value.numpy()
-            scales = (np.maximum(np.abs(matrix).max(axis=0), _LEAST) / 127).astype(np.float32)
-            codes = np.rint(matrix / scales).astype(np.int8)
+            codes, scales = quantize_columns(matrix)
             self._weights[name] = (
                 self._constant(graph, f"{name}_quantized", codes),
                 self._constant(graph, f"{name}_scale", scales),

@@ -12,10 +12,10 @@ _KEPT = ("num_heads", "scale", "mask_filter_value")
 
 
 class SplitAttention(ir.passes.InPlacePass):
-    """Attention(x, [Q K V], b, mask) → MultiHeadAttention(x·Q, x·K, x·V, b, mask).
+    """Attention(x, [Q K V], [q k v], mask) → MultiHeadAttention(x·Q + q, x·K + k, x·V + v, mask).
 
     Requires:
-        The weights are an initializer.
+        Weights and bias are initializers.
     Leaves alone:
         Attention with a past, an additive bias, causality or values of another width, and that
         whose weights are named.
@@ -32,33 +32,44 @@ class SplitAttention(ir.passes.InPlacePass):
         for node in nodes:
             x, weights, bias, mask = [*node.inputs, None][:4]
             assert weights is not None
-            assert weights.const_value is not None
             tape = ir.tape.Tape()
-            products = []
-            parts = np.split(weights.const_value.numpy(), 3, axis=1)
-            for letter, part in zip("qkv", parts, strict=True):
-                tensor = ir.tensor(np.ascontiguousarray(part), name=f"{weights.name}_{letter}")
-                value = ir.Value(name=tensor.name, const_value=tensor)
-                model.graph.register_initializer(value)
-                products.append(tape.op("MatMul", [x, value]))
+            terms = [tape.op("MatMul", [x, part]) for part in _parts(model.graph, weights)]
+            if bias is not None:
+                biases = _parts(model.graph, bias)
+                terms = [tape.op("Add", pair) for pair in zip(terms, biases, strict=True)]
             attributes = {name: node.attributes[name] for name in _KEPT if name in node.attributes}
             made = tape.op(
-                "MultiHeadAttention", [*products, bias, mask], attributes, domain=_MICROSOFT
+                "MultiHeadAttention", [*terms, None, mask], attributes, domain=_MICROSOFT
             )
             ir.convenience.replace_nodes_and_values(
                 model.graph, node, [node], tape.nodes, node.outputs[:1], [made]
             )
-            if not weights.uses():
-                del model.graph.initializers[str(weights.name)]
+            for whole in (weights, bias):
+                if whole is not None and not whole.uses():
+                    del model.graph.initializers[str(whole.name)]
         return ir.passes.PassResult(model, modified=bool(nodes))
 
 
 def _splits(node: ir.Node, keep: Collection[str]) -> bool:
     if node.op_type != "Attention" or node.domain != _MICROSOFT:
         return False
-    weights = node.inputs[1]
+    weights, bias = [*node.inputs, None][1:3]
     plain = not any(node.inputs[4:]) and "qkv_hidden_sizes" not in node.attributes
     causal = node.attributes.get_int("unidirectional", 0) == 1
     if weights is None or weights.const_value is None or weights.name in keep:
         return False
+    if bias is not None and bias.const_value is None:
+        return False
     return plain and not causal
+
+
+def _parts(graph: ir.Graph, whole: ir.Value) -> list[ir.Value]:
+    """Return the thirds of an initializer along its last axis, as initializers."""
+    assert whole.const_value is not None
+    parts = []
+    for letter, part in zip("qkv", np.split(whole.const_value.numpy(), 3, axis=-1), strict=True):
+        tensor = ir.tensor(np.ascontiguousarray(part), name=f"{whole.name}_{letter}")
+        value = ir.Value(name=tensor.name, const_value=tensor)
+        graph.register_initializer(value)
+        parts.append(value)
+    return parts

@@ -1,25 +1,25 @@
 """Precisions of an encoder graph: each a function from the file of a fused fp32 graph to a file."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from fuserank.engine.encoder_config import Precision
 from fuserank.errors import ConfigError
+from fuserank.export.precision.activations import Batch
 from fuserank.export.precision.half import write_fp16
 from fuserank.export.precision.int8 import write_int8
-from fuserank.export.precision.int8_batch import write_int8_batch
+from fuserank.export.precision.int8_dynamic import write_int8_dynamic
 from fuserank.export.precision.products import products
 from fuserank.export.precision.sensitivity import sensitivity
 from fuserank.export.precision.weight_only import write_w4, write_w8
 
 __all__ = ["CANDIDATES", "products", "sensitivity", "write_precision"]
 
-CANDIDATES = (Precision.INT8_BATCH, Precision.INT8, Precision.W8, Precision.FP32)
+CANDIDATES = (Precision.INT8, Precision.INT8_DYNAMIC, Precision.W8, Precision.FP32)
 """Of the CPU, from the fastest to the most exact."""
 
-_WRITERS: dict[Precision, Callable[[Path, Path, Collection[str]], None]] = {
-    Precision.INT8: write_int8,
-    Precision.INT8_BATCH: write_int8_batch,
+_WRITERS = {
+    Precision.INT8_DYNAMIC: write_int8_dynamic,
     Precision.W8: write_w8,
     Precision.W4: write_w4,
     Precision.FP16: write_fp16,
@@ -39,7 +39,11 @@ _WRITERS: dict[Precision, Callable[[Path, Path, Collection[str]], None]] = {
 
 
 def write_precision(
-    source: Path, path: Path, precision: Precision, keep: Collection[str] = ()
+    source: Path,
+    path: Path,
+    precision: Precision,
+    keep: Collection[str] = (),
+    batches: Sequence[Batch] = (),
 ) -> None:
     """Write a graph in another precision.
 
@@ -49,15 +53,22 @@ def write_precision(
         precision: any but fp32, which `source` is.
         keep: names of weights that stay fp32, of those that `products` returns, such as the
             first few of `sensitivity`.
+        batches: tokens of texts such as it will read, by which int8 chooses its scales; each of
+            them texts of one length.
 
     Raises:
-        ConfigError: fp32, fp16 that is to keep something, or a name in `keep` that no product has.
+        ConfigError: fp32, fp16 that is to keep something, a name in `keep` that no product has, or
+            int8 without batches.
     """
-    if precision not in _WRITERS:
-        raise ConfigError(f"precision: found {precision}, expected one of {', '.join(_WRITERS)}")
+    if precision is not Precision.INT8 and precision not in _WRITERS:
+        expected = ", ".join((Precision.INT8, *_WRITERS))
+        raise ConfigError(f"precision: found {precision}, expected one of {expected}")
     if keep and (unknown := sorted(set(keep) - set(products(source)))):
         raise ConfigError(
             f"{source}: found no product with weights named {unknown[0]!r} to keep; "
             "fuserank.export.precision.products lists the names"
         )
-    _WRITERS[precision](source, path, keep)
+    if precision is Precision.INT8:
+        write_int8(source, path, keep, batches)
+    else:
+        _WRITERS[precision](source, path, keep)

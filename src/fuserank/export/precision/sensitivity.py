@@ -1,6 +1,6 @@
 """What each matrix product costs in a precision, quantized alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -10,11 +10,10 @@ import numpy.typing as npt
 from fuserank.engine.encoder_config import MODEL_FILE, Precision
 from fuserank.engine.session import GraphSession
 from fuserank.errors import ConfigError
+from fuserank.export.precision.activations import Batch
 from fuserank.export.precision.products import products
 
 __all__ = ["sensitivity"]
-
-Batch = Mapping[str, npt.NDArray[np.int64]]
 
 
 def sensitivity(
@@ -24,7 +23,7 @@ def sensitivity(
 
     Args:
         source: the ONNX file of a graph, fp32, fused.
-        batches: of tokens, by the name of an input: (texts, tokens) int64.
+        batches: tokens of texts such as it will read, each of them texts of one length.
         precision: in which a product is quantized.
 
     Returns:
@@ -42,7 +41,7 @@ def sensitivity(
         path = Path(folder) / MODEL_FILE
 
         def embed(keep: Sequence[str]) -> npt.NDArray[np.float32]:
-            write_precision(source, path, precision, keep)
+            write_precision(source, path, precision, keep, batches)
             return _embed(path, batches)
 
         # Not the fp32 graph itself: its tables are quantized in every case.
