@@ -19,6 +19,7 @@ from fuserank.engine.text_batches import token_batches
 __all__ = [
     "REFERENCE",
     "System",
+    "fastembed",
     "naive",
     "openvino_int8",
     "ours",
@@ -101,6 +102,7 @@ def peers(
     makers: dict[tuple[str, ...], Callable[[], System]] = {
         ("sentence_transformers",): lambda: sentence_transformers(model, "torch", threads),
         ("sentence_transformers", "optimum"): lambda: sentence_transformers(model, "onnx", threads),
+        ("fastembed", "optimum"): lambda: fastembed(model, config, threads),
         ("openvino", "nncf"): lambda: openvino_int8(model, directory, config, texts, threads),
     }
     found, missing = [], []
@@ -132,6 +134,38 @@ def sentence_transformers(model: Path, backend: str, threads: int) -> System:
         return vectors
 
     return System(f"sentence-transformers, {backend}", encode, encode)
+
+
+def fastembed(model: Path, config: EncoderConfig, threads: int) -> System:
+    """FastEmbed, on the fp32 graph that it would download: Optimum's export of the same model."""
+    from fastembed import TextEmbedding
+    from fastembed.common.model_description import ModelSource, PoolingType
+    from optimum.onnxruntime import ORTModelForFeatureExtraction
+    from transformers import AutoTokenizer
+
+    # It reads the graph when it is made, so that the folder need not outlive that.
+    with tempfile.TemporaryDirectory() as folder:
+        ORTModelForFeatureExtraction.from_pretrained(model, export=True).save_pretrained(folder)
+        AutoTokenizer.from_pretrained(model).save_pretrained(folder)
+        TextEmbedding.add_custom_model(
+            model=config.model,
+            pooling=PoolingType.MEAN,
+            normalization=True,
+            sources=ModelSource(url="file:///nowhere"),
+            dim=config.dim,
+            model_file="model.onnx",
+        )
+        loaded = TextEmbedding(
+            config.model,
+            specific_model_path=folder,
+            threads=threads,
+            providers=["CPUExecutionProvider"],
+        )
+
+    def encode(texts: list[str]) -> FloatArray:
+        return np.stack(list(loaded.embed(texts, batch_size=_PEER_BATCH)))
+
+    return System("FastEmbed", encode, encode)
 
 
 def openvino_int8(

@@ -36,6 +36,7 @@ class GraphSession:
         *,
         threads: int = 0,
         captured: bool = False,
+        spinning: bool = False,
     ) -> None:
         """Load a graph.
 
@@ -44,6 +45,8 @@ class GraphSession:
             device: `CPU` or `CUDA`, as `resolve_device` returned it.
             threads: intra-op threads; 0 takes one for each core.
             captured: all runs are those of a `BoundRun`, which CUDA records and replays.
+            spinning: whether threads wait busily for the next operator, while the graph runs. That
+                takes a third off a run of many small operators, and a core from whatever else runs.
 
         Raises:
             BundleIntegrityError: the file is not an ONNX graph that ONNX Runtime can load.
@@ -52,8 +55,9 @@ class GraphSession:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
-        # A serving process idles between requests; spinning threads would take its cores.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
+        # A process that serves idles between requests; threads that spin would take its cores.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
             self._session = ort.InferenceSession(
                 str(path),

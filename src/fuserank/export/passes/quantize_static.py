@@ -131,7 +131,10 @@ class QuantizeStatic(ir.passes.InPlacePass):
 def _divided_values(
     nodes: Collection[ir.Node], smoothings: Mapping[str, Smoothing]
 ) -> dict[ir.Value, tuple[ir.Value, FloatArray]]:
-    """Return what attention makes of values that can be divided beforehand, with both."""
+    """Return products of attention that need no division, with the product before and its own.
+
+    Values may be the last part of what one product makes.
+    """
     product_of = {_with_bias(node)[0].outputs[0]: node for node in nodes}
     divided = {}
     for node in nodes:
@@ -140,15 +143,20 @@ def _divided_values(
         attention = x.producer()
         if attention is None or attention.op_type != "MultiHeadAttention":
             continue
-        values = attention.inputs[2]
+        values = made = attention.inputs[2]
+        split = None if values is None else values.producer()
+        n_parts = 1
+        if split is not None and split.op_type == "Split" and values is split.outputs[-1]:
+            made, n_parts = split.inputs[0], len(split.outputs)
         divisors = smoothings[str(x.name)].divisors
         # Heads that share values make more of them than there are.
         if (
-            values in product_of
-            and len(values.uses()) == len(x.uses()) == 1
-            and _matrix(product_of[values]).shape[1] == len(divisors)
+            made in product_of
+            and len(made.uses()) == len(x.uses()) == 1
+            and _matrix(product_of[made]).shape[1] == n_parts * len(divisors)
         ):
-            divided[x] = values, divisors
+            others = np.ones((n_parts - 1) * len(divisors), np.float32)
+            divided[x] = made, np.append(others, divisors)
     return divided
 
 

@@ -1,8 +1,7 @@
-"""Attention over its input becomes three products and attention over them."""
+"""Attention over its input becomes a product and attention over its thirds."""
 
 from collections.abc import Collection
 
-import numpy as np
 import onnx_ir as ir
 
 __all__ = ["SplitAttention"]
@@ -12,7 +11,7 @@ _KEPT = ("num_heads", "scale", "mask_filter_value")
 
 
 class SplitAttention(ir.passes.InPlacePass):
-    """Attention(x, [Q K V], [q k v], mask) → MultiHeadAttention(x·Q + q, x·K + k, x·V + v, mask).
+    """Attention(x, W, b, mask) → MultiHeadAttention(the thirds of x·W + b, mask).
 
     Requires:
         Weights and bias are initializers.
@@ -31,22 +30,19 @@ class SplitAttention(ir.passes.InPlacePass):
         nodes = [node for node in model.graph if _splits(node, self._keep)]
         for node in nodes:
             x, weights, bias, mask = [*node.inputs, None][:4]
-            assert weights is not None
             tape = ir.tape.Tape()
-            terms = [tape.op("MatMul", [x, part]) for part in _parts(model.graph, weights)]
+            made = tape.op("MatMul", [x, weights])
             if bias is not None:
-                biases = _parts(model.graph, bias)
-                terms = [tape.op("Add", pair) for pair in zip(terms, biases, strict=True)]
+                made = tape.op("Add", [made, bias])
+            # Of like size, without being told one: what is multiplied may be pruned.
+            thirds = tape.op_multi_out("Split", [made], {"axis": -1}, num_outputs=3)
             attributes = {name: node.attributes[name] for name in _KEPT if name in node.attributes}
             made = tape.op(
-                "MultiHeadAttention", [*terms, None, mask], attributes, domain=_MICROSOFT
+                "MultiHeadAttention", [*thirds, None, mask], attributes, domain=_MICROSOFT
             )
             ir.convenience.replace_nodes_and_values(
                 model.graph, node, [node], tape.nodes, node.outputs[:1], [made]
             )
-            for whole in (weights, bias):
-                if whole is not None and not whole.uses():
-                    del model.graph.initializers[str(whole.name)]
         return ir.passes.PassResult(model, modified=bool(nodes))
 
 
@@ -61,15 +57,3 @@ def _splits(node: ir.Node, keep: Collection[str]) -> bool:
     if bias is not None and bias.const_value is None:
         return False
     return plain and not causal
-
-
-def _parts(graph: ir.Graph, whole: ir.Value) -> list[ir.Value]:
-    """Return the thirds of an initializer along its last axis, as initializers."""
-    assert whole.const_value is not None
-    parts = []
-    for letter, part in zip("qkv", np.split(whole.const_value.numpy(), 3, axis=-1), strict=True):
-        tensor = ir.tensor(np.ascontiguousarray(part), name=f"{whole.name}_{letter}")
-        value = ir.Value(name=tensor.name, const_value=tensor)
-        graph.register_initializer(value)
-        parts.append(value)
-    return parts
