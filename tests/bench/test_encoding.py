@@ -12,7 +12,7 @@ VECTORS = np.eye(2, dtype=np.float32)
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(encoding, "_ROUNDS", 3)
+    monkeypatch.setattr(encoding, "_ROUNDS", dict.fromkeys(encoding.WORKS, 3))
     monkeypatch.setattr(encoding, "_CALLS", 2)
 
 
