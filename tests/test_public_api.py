@@ -8,10 +8,13 @@ def test_public_names_are_pinned():
     assert sorted(fuserank.__all__) == [
         "AsyncClient",
         "BundleInfo",
+        "Cap",
         "Client",
+        "Diversity",
         "Embeddings",
         "Engine",
         "FuserankError",
+        "Predicate",
         "Recommendation",
         "Scores",
         "Timings",

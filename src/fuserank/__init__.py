@@ -10,7 +10,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fuserank.engine.caps import Cap
+    from fuserank.engine.diversity import Diversity
     from fuserank.engine.engine import Engine, load
+    from fuserank.engine.predicates import Predicate
     from fuserank.engine.results import BundleInfo, Embeddings, Recommendation, Scores, Timings
     from fuserank.errors import FuserankError
     from fuserank.server.client import AsyncClient, Client
@@ -18,10 +21,13 @@ if TYPE_CHECKING:
 __all__ = [
     "AsyncClient",
     "BundleInfo",
+    "Cap",
     "Client",
+    "Diversity",
     "Embeddings",
     "Engine",
     "FuserankError",
+    "Predicate",
     "Recommendation",
     "Scores",
     "Timings",
@@ -34,10 +40,13 @@ __version__ = "0.1.0"
 _HOMES = {
     "AsyncClient": "fuserank.server.client",
     "BundleInfo": "fuserank.engine.results",
+    "Cap": "fuserank.engine.caps",
     "Client": "fuserank.server.client",
+    "Diversity": "fuserank.engine.diversity",
     "Embeddings": "fuserank.engine.results",
     "Engine": "fuserank.engine.engine",
     "FuserankError": "fuserank.errors",
+    "Predicate": "fuserank.engine.predicates",
     "Recommendation": "fuserank.engine.results",
     "Scores": "fuserank.engine.results",
     "Timings": "fuserank.engine.results",

@@ -6,17 +6,22 @@
     │   └── FetchError            a data set or model package could not be fetched or is altered
     ├── SchemaError               fields contradict each other or what they were fitted on
     ├── RequestError              what a caller asks for is malformed
-    │   └── UnknownItemError      an item id that the catalogue does not hold
+    │   ├── UnknownItemError      an item id that the catalogue does not hold
+    │   └── UnknownVersionError   a bundle version that is not loaded
     ├── BundleError               a bundle cannot be used
     │   ├── BundleFormatError     not a bundle, or one of another format version
     │   ├── BundleIntegrityError  a file is missing, truncated or altered
+    │   ├── BundleStateError      what is loaded does not allow it now
     │   └── SpaceMismatchError    vectors of one embedding space used with another
+    ├── JournalError              the journal of live items is damaged or foreign
+    │   └── JournalWriteError     a change to live items could not be written; none of it was
     ├── ProviderError             the execution provider asked for is not there
     ├── ExportError               a model cannot be exported
     │   ├── FactorisationError    a graph cannot be split into user, item and joint parts
     │   ├── GateError             an optimized encoder costs more ranking quality than allowed
     │   └── ParityError           an exported graph does not score as its reference does
     └── ServerError               the server cannot start, or a call to it failed
+        ├── OverloadedError       the server has more work than it takes on
         └── UnavailableError      no server answers, or it is not ready
 
 A message names the file or field, what was found, what was expected, and the remedy.
@@ -26,6 +31,7 @@ __all__ = [
     "BundleError",
     "BundleFormatError",
     "BundleIntegrityError",
+    "BundleStateError",
     "ConfigError",
     "DataError",
     "ExportError",
@@ -33,6 +39,9 @@ __all__ = [
     "FetchError",
     "FuserankError",
     "GateError",
+    "JournalError",
+    "JournalWriteError",
+    "OverloadedError",
     "ParityError",
     "ProviderError",
     "RequestError",
@@ -41,6 +50,7 @@ __all__ = [
     "SpaceMismatchError",
     "UnavailableError",
     "UnknownItemError",
+    "UnknownVersionError",
 ]
 
 
@@ -80,6 +90,10 @@ class UnknownItemError(RequestError):
     """An item id that the catalogue does not hold."""
 
 
+class UnknownVersionError(RequestError):
+    """A bundle version that the server has not loaded."""
+
+
 class BundleError(FuserankError):
     """A bundle cannot be used."""
 
@@ -92,8 +106,20 @@ class BundleIntegrityError(BundleError):
     """A file of the bundle is missing, truncated or altered."""
 
 
+class BundleStateError(BundleError):
+    """The bundles that a server has loaded do not allow what is asked now."""
+
+
 class SpaceMismatchError(BundleError):
     """Vectors of one embedding space were used with another."""
+
+
+class JournalError(FuserankError):
+    """The journal of live items is damaged, or is no such journal."""
+
+
+class JournalWriteError(JournalError):
+    """A change to live items could not be written, so that nothing of it was taken."""
 
 
 class ProviderError(FuserankError):
@@ -118,6 +144,18 @@ class ParityError(ExportError):
 
 class ServerError(FuserankError):
     """The server cannot start, or a call to it failed."""
+
+
+class OverloadedError(ServerError):
+    """The server has more work than it takes on.
+
+    Attributes:
+        retry_after_s: seconds after which it is worth asking again.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class UnavailableError(ServerError):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fuserank.engine.agreement import overlap, rank_biased_overlap
@@ -31,6 +31,7 @@ def series(one, other, p):
     return common[-1] / k * p**k + (1 - p) / p * summed
 
 
+@settings(deadline=None)  # machines are busy
 @given(lists(), lists(), st.integers(1, 8))
 def test_overlap_is_that_of_the_sets(one, other, k):
     for a, b, found in zip(one, other, overlap(one, other, k), strict=True):
@@ -39,6 +40,7 @@ def test_overlap_is_that_of_the_sets(one, other, k):
         assert found == (len(sets[0] & sets[1]) / longest if longest else 1)
 
 
+@settings(deadline=None)  # machines are busy
 @given(lists(), lists(), st.sampled_from([0.1, 0.5, 0.9, 0.99]))
 def test_rank_biased_overlap_is_its_series(one, other, p):
     found = rank_biased_overlap(one, other, p)
@@ -50,6 +52,7 @@ def test_rank_biased_overlap_is_its_series(one, other, p):
     assert ((found >= 0) & (found <= 1 + 1e-12)).all()
 
 
+@settings(deadline=None)  # machines are busy
 @given(lists())
 def test_equal_lists_agree_and_disjoint_ones_do_not(one):
     shifted = np.where(one >= 0, one + N_ITEMS, -1)

@@ -1,16 +1,17 @@
 """The items of a bundle: ids, attributes, states, and the vectors that histories read."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from fuserank.bundle import Bundle, layout
 from fuserank.errors import RequestError, UnknownItemError
 
-__all__ = ["Catalogue"]
+__all__ = ["Catalogue", "check_list", "unknown_items"]
 
 Array = npt.NDArray[Any]
 Rows = npt.NDArray[np.int64]
@@ -29,6 +30,7 @@ class Catalogue:
         self._ids = list(bundle.strings(layout.ITEM_IDS))
         self._row_of = {item_id: row for row, item_id in enumerate(self._ids)}
         self._attributes = bundle.strings(layout.ATTRIBUTES)
+        self._decoder = msgspec.json.Decoder(dict[str, Any])
         self.states: dict[str, Array] = {
             spec.name: bundle.array(layout.item_state(spec.name))
             for spec in bundle.manifest.graphs["item"].outputs
@@ -42,6 +44,16 @@ class Catalogue:
     def __len__(self) -> int:
         return len(self._ids)
 
+    @property
+    def every_id(self) -> Sequence[str]:
+        """Ids by row."""
+        return self._ids
+
+    @property
+    def row_of(self) -> Mapping[str, int]:
+        """Rows by item id."""
+        return self._row_of
+
     def ids(self, rows: Rows) -> tuple[str, ...]:
         """Return the ids of rows."""
         return tuple(self._ids[row] for row in rows.tolist())
@@ -53,7 +65,7 @@ class Catalogue:
             RequestError: not a list of ids.
             UnknownItemError: an id that the catalogue does not hold.
         """
-        _check_list(item_ids, field)
+        check_list(item_ids, field)
         try:
             return np.array([self._row_of[item_id] for item_id in item_ids], dtype=np.int64)
         except (KeyError, TypeError):
@@ -62,12 +74,7 @@ class Catalogue:
                 for item_id in item_ids
                 if not isinstance(item_id, str) or item_id not in self._row_of
             ]
-            raise UnknownItemError(
-                f"{field}: found {len(unknown)} item id(s) that the catalogue of {len(self):,} "
-                f"items does not hold, the first being {unknown[0]!r}; ids are strings, as in the "
-                "item table",
-                field=field,
-            ) from None
+            raise unknown_items(unknown, field, len(self)) from None
 
     def known_rows(self, item_ids: Collection[str], field: str) -> Rows:
         """Return the rows of those items that exist.
@@ -75,7 +82,7 @@ class Catalogue:
         Raises:
             RequestError: not a list of ids.
         """
-        _check_list(item_ids, field)
+        check_list(item_ids, field)
         rows = [
             self._row_of[item_id]
             for item_id in item_ids
@@ -85,10 +92,29 @@ class Catalogue:
 
     def attributes(self, rows: Rows) -> list[dict[str, Any]]:
         """Return the attributes of rows, such as titles."""
-        return [json.loads(self._attributes[row]) for row in rows.tolist()]
+        return [self.attributes_of(row) for row in rows.tolist()]
+
+    def attributes_of(self, row: int) -> dict[str, Any]:
+        """Return the attributes of one row."""
+        encoded = self._attributes.ragged[row]
+        try:
+            return self._decoder.decode(encoded.data)
+        except msgspec.DecodeError:  # NaN, which Python writes and no other reader takes
+            found: dict[str, Any] = json.loads(encoded.tobytes())
+            return found
 
 
-def _check_list(item_ids: object, field: str) -> None:
+def unknown_items(unknown: Sequence[object], field: str, n_items: int) -> UnknownItemError:
+    """Return the error that names the first of some ids that a catalogue does not hold."""
+    return UnknownItemError(
+        f"{field}: found {len(unknown)} item id(s) that the catalogue of {n_items:,} "
+        f"items does not hold, the first being {unknown[0]!r}; ids are strings, as in the "
+        "item table",
+        field=field,
+    )
+
+
+def check_list(item_ids: object, field: str) -> None:
     """Refuse what is no collection, and a single string, whose characters would pass for ids."""
     if isinstance(item_ids, str) or not isinstance(item_ids, Collection):
         found = "one string" if isinstance(item_ids, str) else type(item_ids).__name__

@@ -2,14 +2,34 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["BundleInfo", "Embeddings", "FieldInfo", "Recommendation", "Scores", "Timings"]
+__all__ = [
+    "BundleInfo",
+    "Embeddings",
+    "FieldInfo",
+    "Item",
+    "Plan",
+    "Recommendation",
+    "Scores",
+    "Timings",
+    "probabilities",
+]
 
 FloatArray = npt.NDArray[np.float32]
+
+
+class Plan(StrEnum):
+    """How the catalogue is ranked."""
+
+    EXACT = "exact"
+    """By the scores of the float32 states."""
+    QUANTIZED = "quantized"
+    """By int8 states alone, where the bundle has them; scores are near the exact ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +45,8 @@ class Timings:
     scan_ms: float = 0.0
     """Scoring and selection: they are one pass."""
     total_ms: float = 0.0
+    queue_ms: float = 0.0
+    """Waiting for other requests, which is no part of the total."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,14 +55,17 @@ class Recommendation:
 
     Attributes:
         item_ids: n ids, n ≤ k; fewer where fewer items are eligible.
-        scores: (n,) float32 logits, descending; ties stand in catalogue order.
+        scores: (n,) float32 logits, descending; ties stand in catalogue order. Where diversity was
+            asked for, items stand as they were chosen, and scores go up and down.
         probabilities: (n,) float32, σ(score).
-        plan: how the request was answered, such as ``"exact"``.
+        plan: how the request was answered: a `Plan`, or ``"cached"`` by a server.
         served_as: ``"known"`` (a stored user), ``"unknown"`` (an id never seen: its UNK row)
             or ``"cold"`` (no id: text, history or attributes only).
         timings: where the time went.
         attributes: of each item, such as its title, where a client asked for them; the engine
             itself leaves them to `Engine.attributes`.
+        degraded: whether the plan may return other items than ``"exact"`` would.
+        degraded_reason: why, such as ``"requested"`` or ``"deadline"``; empty where it is not.
     """
 
     item_ids: tuple[str, ...]
@@ -50,6 +75,8 @@ class Recommendation:
     served_as: str
     timings: Timings = field(default_factory=Timings)
     attributes: tuple[dict[str, Any], ...] = ()
+    degraded: bool = False
+    degraded_reason: str = ""
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -138,3 +165,24 @@ class BundleInfo:
     device: str
     user_fields: tuple[FieldInfo, ...]
     degraded: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """An item of the catalogue.
+
+    Attributes:
+        item_id: of the item.
+        attributes: what is known of it.
+        live: whether it came after the bundle was made, or was replaced since.
+    """
+
+    item_id: str
+    attributes: dict[str, Any]
+    live: bool
+
+
+def probabilities(logits: FloatArray) -> FloatArray:
+    """Return σ(x) = 1 / (1 + e^-x) without overflow."""
+    found: FloatArray = 0.5 * (1.0 + np.tanh(0.5 * logits))
+    return found

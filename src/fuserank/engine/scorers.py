@@ -1,5 +1,8 @@
 """Which scorer a bundle needs on a device, and its parts read from the bundle."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -19,7 +22,9 @@ from fuserank.engine.scoring import (
 )
 from fuserank.engine.session import GraphSession
 
-__all__ = ["open_resident_scorer", "open_scorer"]
+__all__ = ["HostScorers", "open_resident_scorer", "open_scorer"]
+
+Array = npt.NDArray[Any]
 
 
 def open_scorer(bundle: Bundle, catalogue: Catalogue, device: Device, threads: int) -> Scorer:
@@ -34,28 +39,49 @@ def open_scorer(bundle: Bundle, catalogue: Catalogue, device: Device, threads: i
     Raises:
         ProviderError: a graph does not run on the device.
     """
-    scorer = bundle.manifest.scorer
     if device is Device.CUDA:
         return open_resident_scorer(bundle, catalogue, device, threads)
-    if scorer.kind is ScorerKind.GENERIC:
-        joint = GraphSession(bundle.file(layout.GRAPHS["joint"]), device, threads=threads)
-        return GenericScorer(joint, catalogue.states)
-    weights = _read_weights(bundle)
-    if bundle.manifest.codes is None:
-        return FusedScorer(
-            catalogue.states,
-            weights=weights,
-            activation=scorer.activation,
-            layers=_read_layers(bundle),
-            threads=threads,
-        )
-    return QuantizedScorer(
-        catalogue.states,
-        _read_codes(bundle, bundle.manifest.codes),
-        weights=weights,
-        activation=scorer.activation,
-        threads=threads,
+    codes = bundle.manifest.codes
+    return HostScorers(bundle).make(
+        catalogue.states, None if codes is None else _read_codes(bundle, codes), threads
     )
+
+
+class HostScorers:
+    """Makes scorers of a bundle's kind that run on the CPU, for any item states."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        """Read what all of them share."""
+        self._info = bundle.manifest.scorer
+        self._path = bundle.file(layout.GRAPHS["joint"])
+        self._joints: dict[int, GraphSession] = {}
+        self.weights = _read_weights(bundle)
+        self._layers = _read_layers(bundle)
+
+    def make(self, states: Mapping[str, Array], codes: Codes | None, threads: int) -> Scorer:
+        """Return what scans item states.
+
+        Args:
+            states: by name, (n, …).
+            codes: of these states; None where float32 is scanned.
+            threads: threads of a scan.
+        """
+        if self._info.kind is ScorerKind.GENERIC:
+            if threads not in self._joints:
+                self._joints[threads] = GraphSession(self._path, threads=threads)
+            return GenericScorer(self._joints[threads], states)
+        weights, activation = self.weights, self._info.activation
+        if codes is None:
+            return FusedScorer(
+                states,
+                weights=weights,
+                activation=activation,
+                layers=self._layers,
+                threads=threads,
+            )
+        return QuantizedScorer(
+            states, codes, weights=weights, activation=activation, threads=threads
+        )
 
 
 def open_resident_scorer(

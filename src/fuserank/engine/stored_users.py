@@ -1,5 +1,6 @@
 """The users that a bundle knows: their encoded fields, what they chose and what they have seen."""
 
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,10 @@ class StoredUsers:
     def row(self, user_id: str) -> int | None:
         """Return the row of a user, or None for one that is not stored."""
         return self._row_of.get(user_id)
+
+    def ids(self, limit: int) -> tuple[str, ...]:
+        """Return the ids of the first users."""
+        return tuple(islice(self._row_of, limit))
 
     def seen(self, row: int | None) -> Rows:
         """Return the catalogue rows that a user has met; none for an unknown user."""

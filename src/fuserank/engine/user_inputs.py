@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 from fuserank.engine.catalogue import Catalogue
 from fuserank.engine.encoder_config import TextRole
+from fuserank.engine.live.current_users import CurrentUsers
+from fuserank.engine.live.snapshot import Snapshot
 from fuserank.engine.results import Embeddings, Timings
 from fuserank.engine.stored_users import StoredUsers
 from fuserank.errors import RequestError, SchemaError
@@ -45,8 +47,8 @@ class UserInputs:
     def __init__(
         self,
         schema: Schema,
-        catalogue: Catalogue,
-        users: StoredUsers,
+        catalogue: Catalogue | Snapshot,
+        users: StoredUsers | CurrentUsers,
         encode: Callable[[Sequence[str], TextRole], Embeddings] | None,
     ) -> None:
         """Take what requests are resolved against.

@@ -104,3 +104,68 @@ def test_a_sample_that_misses_the_best_does_no_harm(check_same):
     items["item_constant"][sampled] -= 2000.0  # and now the worst
     exact, quantized = pair(items, None)
     check_same(exact.top_k(users, words, 300), quantized.top_k(users, words, 300))
+
+
+@pytest.mark.parametrize("n_users", [1, 6])
+@pytest.mark.parametrize("perceptron", [False, True], ids=["dot", "relu"])
+def test_codes_alone_find_items_within_the_margin(perceptron, n_users):
+    items, users, weights = make_normal(60_000, n_users)
+    exact, quantized = pair(items, weights if perceptron else None, threads=2)
+    words = Eligibility(60_000).words([(np.arange(0, 60_000, 7), None)] * n_users)
+    margins = quantized._queries.make(users).margins
+    best = exact.top_k(users, words, 50)
+    found = quantized.near_top_k(users, words, 50)
+    for at, (rows, scores) in enumerate(zip(found.rows, found.scores, strict=True)):
+        assert found.sizes[at] == len(set(rows)) == 50
+        assert np.all(rows % 7 != 0)
+        assert np.all(np.diff(scores) <= 0)
+        true = exact.score({name: state[[at]] for name, state in users.items()}, rows)[0]
+        assert np.all(np.abs(true - scores) <= margins[at] / 2)
+        assert np.all(true >= best.scores[at, -1] - margins[at])
+        assert np.any(true != scores)  # not rescored
+        assert len(set(rows) & set(best.rows[at])) >= 40
+    quantized.close()
+    exact.close()
+
+
+def test_codes_alone_return_as_many_as_are_eligible():
+    items, users, _ = make_normal(2_000)
+    items["item_state"][[3, 700]] = np.inf
+    items["item_constant"][5] = np.inf
+    _, quantized = pair(items, None)
+    allowed = [np.array([1, 3, 5, 9]), np.array([2]), np.array([], dtype=np.int64)]
+    words = Eligibility(2_000).words([(NO_ROWS, rows) for rows in allowed])
+    exact = quantized.top_k(users, words, 10)
+    found = quantized.near_top_k(users, words, 10)
+    np.testing.assert_array_equal(found.sizes, exact.sizes)
+    for mine, rows, size in zip(found.rows, allowed, found.sizes, strict=True):
+        assert set(mine[:size]) <= set(rows)
+    at = list(found.rows[0]).index(5)
+    assert found.scores[0, at] == np.inf
+
+
+def test_equal_codes_stand_in_catalogue_order():
+    items, users, _ = make_normal(5_000, 2)
+    items["item_state"][:] = items["item_state"][0]
+    items["item_constant"][:] = -np.arange(5_000)
+    items["item_constant"][[4_000, 17, 2_500]] = 1
+    items["item_constant"][[4_001, 18, 2_501, 3_000]] = 0.5
+    _, quantized = pair(items, None)
+    words = Eligibility(5_000).words([(NO_ROWS, None)] * 2)
+    found = quantized.near_top_k(users, words, 7)
+    for rows in found.rows:
+        np.testing.assert_array_equal(rows, [17, 2_500, 4_000, 18, 2_501, 3_000, 4_001])
+
+
+def test_codes_that_do_not_tell_are_no_answer():
+    items, users, _ = make_normal(5_000)
+    words = Eligibility(5_000).words([(NO_ROWS, None)] * 3)
+    _, quantized = pair(items, None)
+    assert quantized.near_top_k(users, words, 626) is None  # a large share of the catalogue
+    assert quantized.near_top_k(users, words, 0) is None
+    huge = users | {"user_state": np.full_like(users["user_state"], 1e38)}
+    assert quantized.near_top_k(huge, words, 10) is None
+    items["item_state"][:] = items["item_state"][0]
+    items["item_constant"][:] = 0
+    _, quantized = pair(items, None)
+    assert quantized.near_top_k(users, words, 10) is None  # all score the same

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from fuserank.engine.scoring.kernels import BLOCK
 
-__all__ = ["Eligibility", "pack"]
+__all__ = ["Eligibility", "full_words", "pack"]
 
 Rows = npt.NDArray[np.integer]
 Words = npt.NDArray[np.uint64]
@@ -22,8 +22,14 @@ class Eligibility:
 
     def __init__(self, n_items: int) -> None:
         """Start from a catalogue in which every item is eligible."""
-        n_words = -(-n_items // BLOCK)
-        self._all = pack(np.arange(n_words * BLOCK) < n_items)
+        self._all = full_words(n_items)
+
+    @classmethod
+    def of(cls, words: Words) -> "Eligibility":
+        """Start from a catalogue in which those of a bitmap, (n_words,) uint64, are eligible."""
+        made = cls(0)
+        made._all = words
+        return made
 
     def words(self, users: Sequence[tuple[Rows, Rows | None]]) -> Words:
         """Return (q, n_words) uint64 for q users.
@@ -42,6 +48,14 @@ class Eligibility:
             words_of, bits = _bits(excluded)
             np.bitwise_and.at(mine, words_of, ~bits)
         return words
+
+
+def full_words(n_items: int) -> Words:
+    """Return (n_words,) uint64: the bitmap in which each of n items is eligible."""
+    words = np.full(-(-n_items // BLOCK), ~np.uint64(0), dtype=np.uint64)
+    if n_items % BLOCK:
+        words[-1] = (1 << n_items % BLOCK) - 1
+    return words
 
 
 def pack(bits: npt.NDArray[np.bool_]) -> Words:

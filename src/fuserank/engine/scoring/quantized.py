@@ -25,6 +25,8 @@ FloatArray = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
 
+_NO_ROWS: Rows = np.empty(0, dtype=np.int64)
+
 _ROOM, _ROOM_A_RESULT = 2048, 8
 """Candidates a user may have: so many, and so many more for each item wanted."""
 
@@ -102,6 +104,38 @@ class QuantizedScorer:
             return self._exact.top_k(users, words, k)
         return self._exact.top_k_of(users, candidates, k)
 
+    def near_top_k(self, users: Mapping[str, Array], words: Words, k: int) -> TopK | None:
+        """Return k items that score nearly as the best do, by their codes and not rescored.
+
+        A score is off by half a margin at most, see `queries`. Items whose states are not finite
+        have no codes: theirs are exact.
+
+        Returns:
+            None where the codes alone do not tell: more than a share of the catalogue is wanted,
+            users' sums could overflow, or more items score the same than there is room for.
+        """
+        k = min(k, self.n_items)
+        if k == 0 or k > self.n_items // MAX_SHARE:
+            return None
+        queries = self._queries.make(users)
+        if not np.isfinite(queries.margins).all():
+            return None
+        queries = replace(queries, margins=np.zeros_like(queries.margins))
+        found, _ = self._found(queries, self._irregular.left_out(words), k)
+        if found.overflowed:
+            return None
+        coded = TopK.empty(len(found.scores), k)
+        for at, (scores, rows) in enumerate(zip(found.scores, found.rows, strict=True)):
+            order = np.lexsort((rows, -scores))[:k]
+            order = order[rows[order] >= 0]
+            size = len(order)
+            coded.scores[at, :size], coded.rows[at, :size] = scores[order], rows[order]
+            coded.sizes[at] = size
+        others = self._irregular.added([_NO_ROWS] * len(found.scores), words)
+        if not any(map(len, others)):
+            return coded
+        return TopK.merge([coded, self._exact.top_k_of(users, others, k)], k)
+
     def score(self, users: Mapping[str, Array], rows: Rows) -> FloatArray:
         """Return (q, m) float32 scores of m catalogue rows for each user; see `Scorer`."""
         return self._exact.score(users, rows)
@@ -112,13 +146,7 @@ class QuantizedScorer:
 
     def _candidates(self, queries: Queries, words: Words, k: int) -> list[Rows] | None:
         """Return the rows that could be among each user's k best; None where they are too many."""
-        regular = self._irregular.left_out(words)
-        guesses = self._guess(queries, regular, k)
-        found = self._scan(queries, regular, k, guesses)
-        kth = kth_best(found.scores, k)
-        if (kth < guesses).any():  # a guess was too high: fewer than k items surpass it
-            found = self._scan(queries, regular, k, np.full_like(guesses, -np.inf))
-            kth = kth_best(found.scores, k)
+        found, kth = self._found(queries, self._irregular.left_out(words), k)
         kept = found.scores >= (kth - queries.margins)[:, None]
         kept &= found.rows >= 0
         if found.overflowed or kept.sum() > len(kth) * (self.n_items // MAX_SHARE):
@@ -127,6 +155,16 @@ class QuantizedScorer:
             mine[chosen].astype(np.int64) for mine, chosen in zip(found.rows, kept, strict=True)
         ]
         return self._irregular.added(candidates, words)
+
+    def _found(self, queries: Queries, words: Words, k: int) -> tuple[_Found, FloatArray]:
+        """Return what is within the margin of each user's k-th best score, and (q,) those."""
+        guesses = self._guess(queries, words, k)
+        found = self._scan(queries, words, k, guesses)
+        kth = kth_best(found.scores, k)
+        if (kth < guesses).any():  # a guess was too high: fewer than k items surpass it
+            found = self._scan(queries, words, k, np.full_like(guesses, -np.inf))
+            kth = kth_best(found.scores, k)
+        return found, kth
 
     def _guess(self, queries: Queries, words: Words, k: int) -> FloatArray:
         """Guess (q,) scores that more than k items surpass, from a sample of the blocks.

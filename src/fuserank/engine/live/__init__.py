@@ -1,0 +1,1 @@
+"""Items that come, change and go while a bundle is served."""
