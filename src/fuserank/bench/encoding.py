@@ -19,10 +19,18 @@ import numpy as np
 import numpy.typing as npt
 
 from fuserank import console
-from fuserank.bench.encoding_systems import REFERENCE, System, naive, ours, peers, token_lengths
+from fuserank.bench.encoding_systems import (
+    REFERENCE,
+    System,
+    naive,
+    ours,
+    peers,
+    sentence_transformers,
+    token_lengths,
+)
 from fuserank.bench.report import Machine, Stored, installed_versions, this_machine
 from fuserank.engine.encoder import TextEncoder
-from fuserank.engine.providers import cores
+from fuserank.engine.providers import Device, cores, resolve_device
 from fuserank.engine.text_graph import TokenCounts
 from fuserank.errors import DataError
 from fuserank.schema import Side
@@ -102,7 +110,13 @@ class EncodingReport(Stored):
 
 
 def measure_encoding(
-    dataset: Path, encoder: Path, model: Path | None, *, threads: int, command: str
+    dataset: Path,
+    encoder: Path,
+    model: Path | None,
+    *,
+    threads: int,
+    command: str,
+    device: Device = Device.CPU,
 ) -> EncodingReport:
     """Measure an encoder on the texts about a data set's items.
 
@@ -114,18 +128,26 @@ def measure_encoding(
         model: folder of the model that it was exported from; None measures no peer.
         threads: of every system.
         command: what the report says to run to measure again.
+        device: of this package's encoder and of the reference library's; peers of the CPU alone run
+            on the CPU alone.
 
     Raises:
+        ProviderError: the device is not there.
         DataError: a peer embeds as another model would.
     """
     machine = this_machine()
-    loaded = TextEncoder.load(encoder, threads=threads, cache_size=0)
+    resolved = resolve_device(device)
+    loaded = TextEncoder.load(encoder, resolved, threads=threads, cache_size=0)
     loaded.warm()
     texts = _item_texts(dataset, loaded.dim)
     works = {CATALOGUE: texts, MIXED: _mixed_texts(texts, encoder, loaded), ONE: [_ONE]}
-    systems = [ours(loaded), naive(encoder, loaded.config, threads)]
+    systems = [ours(loaded)]
     missing: list[str] = []
-    if model is not None:
+    if resolved is not Device.CPU:
+        systems += [] if model is None else [sentence_transformers(model, "torch", threads, "cuda")]
+    else:
+        systems.append(naive(encoder, loaded.config, threads))
+    if model is not None and resolved is Device.CPU:
         found, missing = peers(model, encoder, loaded.config, texts, threads)
         systems += found
     rows: list[EncodingRow] = []
@@ -230,6 +252,7 @@ def main(
     encoder: Path,
     model: Path | None = None,
     threads: int = 0,
+    device: Device = Device.CPU,
 ) -> None:
     """Measure a text encoder.
 
@@ -239,6 +262,7 @@ def main(
         encoder: Directory that 'fuserank export encoder' wrote.
         model: Folder of the model that it was exported from, for peers.
         threads: Threads of every system; 0 takes one for each core.
+        device: Where the graph runs; on cuda beside PyTorch there, which was not yet done.
     """
     os.environ.setdefault("USE_TF", "0")  # transformers would import it for the peers
     report = measure_encoding(
@@ -246,6 +270,7 @@ def main(
         encoder,
         model,
         threads=threads or cores(),
+        device=device,
         command=shlex.join(["python", "-m", "fuserank.bench.encoding", *sys.argv[1:]]),
     )
     report.save(out)

@@ -114,7 +114,7 @@ def peers(
     return found, missing
 
 
-def sentence_transformers(model: Path, backend: str, threads: int) -> System:
+def sentence_transformers(model: Path, backend: str, threads: int, device: str = "cpu") -> System:
     """The reference library, on PyTorch or on ONNX Runtime."""
     import torch
     from sentence_transformers import SentenceTransformer
@@ -125,7 +125,7 @@ def sentence_transformers(model: Path, backend: str, threads: int) -> System:
         session_options = ort.SessionOptions()
         session_options.intra_op_num_threads = threads
         options = {"provider": "CPUExecutionProvider", "session_options": session_options}
-    loaded = SentenceTransformer(str(model), backend=backend, device="cpu", model_kwargs=options)
+    loaded = SentenceTransformer(str(model), backend=backend, device=device, model_kwargs=options)
 
     def encode(texts: list[str]) -> FloatArray:
         vectors: FloatArray = loaded.encode(

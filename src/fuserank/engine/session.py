@@ -46,7 +46,7 @@ class GraphSession:
             path: an ONNX file.
             device: `CPU` or `CUDA`, as `resolve_device` returned it.
             threads: intra-op threads; 0 takes one for each core.
-            captured: all runs are those of a `BoundRun`, which CUDA records and replays.
+            captured: CUDA records the runs of each `BoundRun` and replays them.
             spinning: whether threads wait busily for the next operator, for a millisecond at most.
                 That takes a third off a run of many small operators, and takes cores meanwhile.
 
@@ -73,6 +73,10 @@ class GraphSession:
             ) from error
         check_device(self._session, device, path.name)
         self._device = device
+        self._options = ort.RunOptions()
+        if captured:
+            # What is not bound has another place each time, and is not to be recorded.
+            self._options.add_run_config_entry("gpu_graph_id", "-1")
         self._n_bound = 0
         self.input_names = tuple(value.name for value in self._session.get_inputs())
         self.output_names = tuple(value.name for value in self._session.get_outputs())
@@ -80,7 +84,7 @@ class GraphSession:
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run the graph on named arrays and return every output by name."""
         feeds = {name: inputs[name] for name in self.input_names}
-        outputs = self._session.run(None, feeds)
+        outputs = self._session.run(None, feeds, self._options)
         return dict(zip(self.output_names, map(np.asarray, outputs), strict=True))
 
     def bind(

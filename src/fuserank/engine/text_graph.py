@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fuserank.engine.bound_texts import BoundTexts, bucket
 from fuserank.engine.providers import Device, cores
 from fuserank.engine.session import GraphSession
 from fuserank.engine.text_batches import token_batches
@@ -48,7 +49,8 @@ class TextGraph:
 
     On a CPU of several threads it is loaded twice: on one thread, for lanes of batches beside each
     other, none of which waits for another inside an operator, and on all, for a long text alone.
-    The embeddings are the same, to the bit. A large graph is loaded once, on all threads.
+    The embeddings are the same, to the bit. A large graph is loaded once, on all threads. On CUDA
+    it runs in buckets of shapes, which are recorded (`BoundTexts`); it was not yet run there.
 
     Attributes:
         lanes: batches that are best run at a time.
@@ -75,7 +77,9 @@ class TextGraph:
         size_bytes = sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*"))
         laned = device is Device.CPU and threads > 1 and size_bytes <= _TWICE_BYTES
         self.lanes = threads if laned else 1
-        self._wide = GraphSession(path, device, threads=threads, spinning=laned)
+        on_device = device is not Device.CPU
+        self._wide = GraphSession(path, device, threads=threads, spinning=laned, captured=on_device)
+        self._bound = BoundTexts(self._wide) if on_device else None
         self._narrow = GraphSession(path, device, threads=1) if laned else self._wide
         self._pad_token_id = pad_token_id
         self._budget = _TOKENS_PER_BATCH[device]
@@ -102,6 +106,7 @@ class TextGraph:
         lengths = [len(ids) for ids in tokens]
         shape = (len(tokens), max(lengths))
         real, padded = sum(lengths), shape[0] * shape[1]
+        embedding: FloatArray
         mask = np.ones(shape, np.int64)
         if real == padded:
             input_ids = np.array(tokens, np.int64)
@@ -113,8 +118,12 @@ class TextGraph:
         inputs = {"input_ids": input_ids, "attention_mask": mask}
         if "token_type_ids" in self.input_names:
             inputs["token_type_ids"] = np.zeros(shape, np.int64)
-        session = self._wide if alone and padded >= _WIDE_TOKENS else self._narrow
-        embedding: FloatArray = session.run(inputs)["embedding"]
+        if self._bound is not None:
+            embedding = self._bound.run(inputs, self._pad_token_id)
+            padded = int(np.prod(bucket(*shape) or shape))
+        else:
+            session = self._wide if alone and padded >= _WIDE_TOKENS else self._narrow
+            embedding = session.run(inputs)["embedding"]
         with self._lock:
             self._counts = TokenCounts(self._counts.real + real, self._counts.padded + padded)
         return embedding
