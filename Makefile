@@ -4,6 +4,9 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PB     := src/fuserank/server/pb
 PROTOS := $(shell find proto -name '*.proto')
+# The API of the last release, which `buf breaking` compares with. A file rather than a tag, so that
+# it is there in a clone without history.
+RELEASED := proto/released.binpb
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # TensorFlow and tokenizers write to stderr what nobody asked for.
@@ -11,7 +14,7 @@ export TF_CPP_MIN_LOG_LEVEL = 3
 export TOKENIZERS_PARALLELISM = false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint proto proto-check bench clean
+.PHONY: help setup demo test check lint proto proto-check proto-release bench soak clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,11 +37,13 @@ setup: $(VENV)/.dev  ## the environment with every extra
 demo: $(VENV)/.demo  ## MovieLens 100K: fetch, train, export, serve, ask, measure
 	$(BIN)/fuserank demo
 
-lint: $(VENV)/.dev  ## style, types, import contracts, generated code
+lint: $(VENV)/.dev  ## style, types, import contracts, the API, generated code
 	$(BIN)/ruff check src tests examples
 	$(BIN)/ruff format --check src tests examples
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/buf lint
+	$(BIN)/buf breaking --against $(RELEASED)
 	@$(MAKE) --no-print-directory proto-check
 
 check: lint  ## lint and the unit tests: before every commit
@@ -47,18 +52,22 @@ check: lint  ## lint and the unit tests: before every commit
 test: lint  ## everything, on the real data
 	$(BIN)/pytest -m 'not gpu'
 
-# protoc lays files out by protobuf package, fuserank/v1/, which would be a second `fuserank`: they
-# are moved into $(PB) flat, and import each other from there. $(1) is the folder to write to.
+# protoc lays files out by protobuf package, fuserank/v1/ and inference/, which would be a second
+# `fuserank`, and an `inference` at the top: they are moved into $(PB) flat, and import each other
+# from there. $(1) is the folder to write to.
 define generate
 raw=$$(mktemp -d) && trap 'rm -rf "$$raw"' EXIT && \
 $(BIN)/python -m grpc_tools.protoc -Iproto --python_out="$$raw" --pyi_out="$$raw" --grpc_python_out="$$raw" $(PROTOS) && \
 find "$$raw" -name '*_pb2*' | while read -r file; do \
-  sed 's/^from fuserank\.v1 import/from fuserank.server.pb import/' "$$file" > "$(1)/$$(basename "$$file")" || exit 1; \
+  sed -E 's/^from (fuserank\.v1|inference) import/from fuserank.server.pb import/' "$$file" > "$(1)/$$(basename "$$file")" || exit 1; \
 done
 endef
 
 proto: $(VENV)/.dev  ## regenerate the gRPC code
 	@$(call generate,$(PB))
+
+proto-release: $(VENV)/.dev  ## take the API as released: what comes after must not break it
+	$(BIN)/buf build --exclude-source-info --output $(RELEASED)
 
 proto-check: $(VENV)/.dev  ## compare the committed gRPC code with the protos
 	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && ($(call generate,$$fresh)) && \
@@ -75,6 +84,9 @@ bench: $(VENV)/.dev demo  ## latency against the naive graph and the floor
 	mv $(CACHE)/movielens-100k.json $(RESULTS)/
 	$(BIN)/python -m fuserank.bench.scan $(RESULTS)/scan/synthetic.json
 	$(BIN)/python -m fuserank.bench.readme
+
+soak: $(VENV)/.dev  ## half an hour of mixed calls: no failed call, flat memory
+	$(BIN)/python -m fuserank.bench.soak $(RESULTS)/soak.json --seconds 1800
 
 clean:  ## remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

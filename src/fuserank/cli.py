@@ -5,11 +5,12 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import cyclopts
 
 from fuserank import __version__
-from fuserank.errors import FuserankError
+from fuserank.errors import ConfigError, FuserankError
 
 __all__ = ["app", "main"]
 
@@ -28,6 +29,19 @@ def _read_experiment(
         fill(app, commands, arguments)
 
 
+def _read_config(
+    app: cyclopts.App, commands: tuple[str, ...], arguments: cyclopts.ArgumentCollection
+) -> None:
+    """Take from the file that --config of the server names what was not given otherwise."""
+    config = arguments.get("--config", None)
+    if commands == ("serve",) and config is not None and config.tokens:
+        path = config.tokens[0].value
+        if not Path(path).is_file():
+            raise ConfigError(f"config: found no file {path}, expected a TOML file with options")
+        fill = cyclopts.config.Toml(path, use_commands_as_keys=False)
+        fill(app, commands, arguments)
+
+
 app = cyclopts.App(
     name="fuserank",
     help="Optimized inference engine for semantic recommenders.\n\n"
@@ -35,7 +49,7 @@ app = cyclopts.App(
     "the option --port of 'serve'. Exit codes: 0 done, 1 failed, 2 usage.",
     version=__version__,
     # What comes first wins.
-    config=(cyclopts.config.Env("FUSERANK_", command=True), _read_experiment),
+    config=(cyclopts.config.Env("FUSERANK_", command=True), _read_experiment, _read_config),
 )
 
 # Command, where it lives, what it does, an example. Nothing is imported before it is used.
@@ -99,6 +113,11 @@ _COMMANDS = {
         "fuserank.server.cli:serve",
         "Serve a bundle over gRPC.",
         "fuserank serve movielens.bundle --port 8001",
+    ),
+    "admin": (
+        "fuserank.server.admin_cli:admin",
+        "List, load, promote and roll back the bundles of a running server.",
+        "fuserank admin list --address 127.0.0.1:8001",
     ),
     "bench": (
         "fuserank.bench.cli:app",

@@ -8,6 +8,7 @@ import contextlib
 import threading
 from collections.abc import Callable
 
+import aiohttp
 import grpc
 import numpy as np
 import pytest
@@ -20,11 +21,18 @@ from fuserank.engine.results import (
     Scores,
     Timings,
 )
-from fuserank.errors import RequestError, UnknownItemError
+from fuserank.errors import RequestError, UnavailableError, UnknownItemError
+from fuserank.server.answers import Answers
+from fuserank.server.batching import BatchingConfig
+from fuserank.server.bundles import Bundles
 from fuserank.server.client import Client
 from fuserank.server.config import ServerConfig
+from fuserank.server.http_port import HttpConfig, HttpPort, HttpSources
 from fuserank.server.lifecycle import Server
+from fuserank.server.metrics import Metrics
 from fuserank.server.pb import recommender_pb2_grpc
+from fuserank.server.served import Served
+from fuserank.server.servicer import RecommenderServicer
 
 
 class FakeEngine:
@@ -46,15 +54,18 @@ class FakeEngine:
         device="cpu",
         user_fields=(FieldInfo(name="user_id", kind="id"), FieldInfo(name="age", kind="number")),
     )
+    catalogue_version = 0
     timings = Timings(tokenize_ms=1.5, encode_ms=2.5, user_graph_ms=0.25, scan_ms=0.5, total_ms=5)
 
     def __init__(self):
         self.users = []  # every user that was computed for
+        self.selections = []  # where, caps, diversity and plan of each
         self.before = lambda: None  # called on the engine's thread before it computes
         self.closed = False
 
-    def recommend(self, user, k=10, *, exclude=(), allow=None, include_seen=False):
+    def recommend(self, user, k=10, *, exclude=(), allow=None, include_seen=False, **selection):
         self._begin(user)
+        self.selections.append(selection)
         seen = [] if include_seen else user.get("history", [])
         ids = [str(i) for i in range(20) if str(i) not in exclude and str(i) not in seen]
         ids = [i for i in ids if allow is None or i in allow][:k]
@@ -68,11 +79,8 @@ class FakeEngine:
             timings=self.timings,
         )
 
-    def recommend_many(self, users, k=10, *, exclude=(), allow=None, include_seen=False):
-        return [
-            self.recommend(user, k, exclude=exclude, allow=allow, include_seen=include_seen)
-            for user in users
-        ]
+    def recommend_many(self, users, k=10, **options):
+        return [self.recommend(user, k, **options) for user in users]
 
     def score(self, user, item_ids):
         self._begin(user)
@@ -98,6 +106,12 @@ class FakeEngine:
             for i in item_ids
         ]
 
+    def text_stats(self):
+        return None
+
+    def user_ids(self, limit):
+        return tuple(str(i) for i in range(self.info.n_users))[:limit]
+
     def close(self):
         self.closed = True
 
@@ -110,6 +124,36 @@ class FakeEngine:
     @staticmethod
     def _scores(ids):
         return np.array([10 - int(i) / 2 for i in ids], dtype=np.float32)
+
+
+class OneBundle:
+    """What `Bundles` is to a servicer: one engine, or none yet. Made on the event loop."""
+
+    def __init__(self):
+        self.served = None
+        self.loop = asyncio.get_running_loop()
+
+    @contextlib.contextmanager
+    def lease(self, version=None):
+        if self.served is None:
+            raise UnavailableError("the bundle is still loading; wait until health says SERVING")
+        yield self.served
+
+
+class AttachedServicer(RecommenderServicer):
+    """A servicer over one engine, without a server."""
+
+    def __init__(self, config, **options):
+        self.bundle = OneBundle()
+        super().__init__(config, self.bundle, **options)
+
+    def attach(self, engine, **options):
+        self.bundle.served = Served(engine, loop=self.bundle.loop, **options)
+
+    def close(self):
+        """Not on the event loop."""
+        if self.bundle.served is not None:
+            self.bundle.served.close()
 
 
 @pytest.fixture(scope="session")
@@ -130,7 +174,9 @@ def start_server(on_loop):
     with contextlib.ExitStack() as stack:
 
         def start(**options) -> tuple[Server, str]:
-            config = ServerConfig(**{"port": 0, "grace_s": 5.0, **options})
+            config = ServerConfig(
+                **{"port": 0, "grace_s": 5.0, "http": HttpConfig(port=-1), **options}
+            )
 
             async def begin():
                 server = Server(config)
@@ -161,6 +207,21 @@ def serve(start_server, on_loop, engine) -> Callable[..., str]:
 
 
 @pytest.fixture
+def servicer(on_loop, engine) -> AttachedServicer:
+    """Return a servicer over the fake engine, to be called on the loop."""
+
+    async def begin():
+        answers = Answers()
+        attached = AttachedServicer(ServerConfig(), answers=answers)
+        attached.attach(engine, answers=answers)
+        return attached
+
+    attached = on_loop(begin())
+    yield attached
+    attached.close()
+
+
+@pytest.fixture
 def client(serve):
     with Client(serve()) as connected:
         yield connected
@@ -176,3 +237,69 @@ def connect():
             return recommender_pb2_grpc.RecommenderServiceStub(channel)
 
         yield to
+
+
+class Page:
+    """Requests to an HTTP port, from the thread of a test."""
+
+    def __init__(self, on_loop, address, load):
+        self._on_loop, self.url, self._load = on_loop, f"http://{address}", load
+
+    def load(self):
+        """Have the server answer, where it does not yet."""
+        self._on_loop(self._load())
+
+    def get(self, path, **options):
+        return self._ask("GET", path, **options)
+
+    def post(self, path, **options):
+        return self._ask("POST", path, **options)
+
+    def recommend(self, request, **options):
+        return self.post("/api/recommend", json=request, **options)
+
+    def _ask(self, method, path, **options):
+        async def ask():
+            async with (
+                aiohttp.ClientSession() as session,
+                session.request(method, self.url + path, **options) as reply,
+            ):
+                return reply.status, reply.headers, await reply.text()
+
+        return self._on_loop(ask())
+
+
+@pytest.fixture
+def open_port(on_loop, engine):
+    """Open HTTP ports over the fake engine, which close after the test."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*, loaded=True, config=None, **sources) -> Page:
+            async def begin():
+                loop = asyncio.get_running_loop()
+                bundles, metrics = Bundles(lambda _: None), Metrics()
+
+                async def load():
+                    # An engine that a test has wait must not stop the loop.
+                    batching = BatchingConfig(inline_ms=0.0)
+                    await bundles.start(
+                        lambda: Served(engine, batching, loop=loop, metrics=metrics)
+                    )
+
+                if loaded:
+                    await load()
+                found = {
+                    "metrics": metrics,
+                    "recommender": RecommenderServicer(ServerConfig(max_k=200), bundles),
+                    "ready": lambda: bundles.active is not None,
+                    "user_ids": engine.user_ids,
+                    **sources,
+                }
+                port = HttpPort(config or HttpConfig(port=0), HttpSources(**found))
+                stack.callback(lambda: on_loop(bundles.close()))
+                stack.callback(lambda: on_loop(port.stop()))
+                return Page(on_loop, await port.start(), load)
+
+            return on_loop(begin())
+
+        yield start

@@ -11,7 +11,7 @@ from fuserank.server.config import ServerConfig
         ({"host": " ::1"}, "host: found ' ::1'"),
         ({"port": -1}, "port: found -1, expected 0 to 65535"),
         ({"port": 65_536}, "port: found 65536"),
-        ({"workers": 0}, "workers: found 0, expected 1 or more"),
+        ({"call_threads": 0}, "call_threads: found 0, expected 1 or more"),
         ({"max_k": 0}, "max_k: found 0"),
         ({"max_batch": 0}, "max_batch: found 0"),
         ({"max_items": 0}, "max_items: found 0"),

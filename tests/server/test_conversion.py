@@ -29,6 +29,7 @@ times = st.builds(
     user_graph_ms=st.floats(0, 1e6),
     scan_ms=st.floats(0, 1e6),
     total_ms=st.floats(0, 1e6),
+    queue_ms=st.floats(0, 1e6),
 )
 json_values = st.recursive(
     st.one_of(st.none(), st.booleans(), texts, numbers),
@@ -96,8 +97,9 @@ def same(left, right):
     st.sampled_from(["known", "unknown", "cold"]),
     texts,
     times,
+    st.sampled_from(["", "deadline"]),
 )
-def test_a_recommendation_arrives_as_it_was_sent(items, served_as, plan, timings):
+def test_a_recommendation_arrives_as_it_was_sent(items, served_as, plan, timings, reason):
     found = Recommendation(
         item_ids=tuple(item[0] for item in items),
         scores=np.array([item[1] for item in items], dtype=np.float32),
@@ -105,6 +107,8 @@ def test_a_recommendation_arrives_as_it_was_sent(items, served_as, plan, timings
         plan=plan,
         served_as=served_as,
         timings=timings,
+        degraded=bool(reason),
+        degraded_reason=reason,
     )
     attributes = [item[3] for item in items]
     arrived = conversion.recommendation_from_proto(
@@ -112,6 +116,7 @@ def test_a_recommendation_arrives_as_it_was_sent(items, served_as, plan, timings
     )
     assert (arrived.item_ids, arrived.plan, arrived.served_as) == (found.item_ids, plan, served_as)
     assert arrived.timings == timings
+    assert (arrived.degraded, arrived.degraded_reason) == (bool(reason), reason)
     assert arrived.attributes == tuple(attributes)
     same(arrived.scores, found.scores)
     same(arrived.probabilities, found.probabilities)

@@ -4,11 +4,12 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from fuserank.errors import UnavailableError
+from fuserank.errors import BundleError, UnavailableError
 from fuserank.server.client import Client
 
 Status = health_pb2.HealthCheckResponse
 NAME = "fuserank.v1.RecommenderService"
+NAMES = (NAME, "fuserank.v1.AdminService", "inference.GRPCInferenceService")
 
 
 def request(service=""):
@@ -28,13 +29,14 @@ def health():
         channel.close()
 
 
-@pytest.mark.parametrize("service", ["", NAME])
-def test_serving_begins_with_the_engine(start_server, on_loop, engine, health, service):
+def test_serving_begins_with_the_engine(start_server, on_loop, engine, health):
     server, address = start_server()
     stub = health(address)
-    assert stub.Check(request(service)).status == Status.NOT_SERVING
+    for service in ("", *NAMES):
+        assert stub.Check(request(service)).status == Status.NOT_SERVING
     on_loop(server.load(lambda: engine))
-    assert stub.Check(request(service)).status == Status.SERVING
+    for service in ("", *NAMES):
+        assert stub.Check(request(service)).status == Status.SERVING
 
 
 def test_calls_before_the_engine_are_unavailable(start_server):
@@ -43,11 +45,14 @@ def test_calls_before_the_engine_are_unavailable(start_server):
         client.bundle_info()
 
 
-def test_an_unknown_service_is_not_found(serve, health):
+@pytest.mark.parametrize(
+    "service", ["nobody", NAME.lower(), f"{NAME} ", "fuserank.v1", "grpc.health.v1.Health"]
+)
+def test_an_unknown_service_is_not_found(serve, health, service):
     with pytest.raises(grpc.RpcError) as caught:
-        health(serve()).Check(request("nobody"))
+        health(serve()).Check(request(service))
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
-    assert NAME in caught.value.details()
+    assert all(name in caught.value.details() for name in NAMES)
 
 
 def test_an_engine_that_does_not_load_leaves_it_not_serving(start_server, on_loop, health):
@@ -56,7 +61,7 @@ def test_an_engine_that_does_not_load_leaves_it_not_serving(start_server, on_loo
     def fail():
         raise OSError("no such bundle")
 
-    with pytest.raises(OSError, match="no such bundle"):
+    with pytest.raises(BundleError, match="OSError: no such bundle"):
         on_loop(server.load(fail))
     assert health(address).Check(request()).status == Status.NOT_SERVING
 

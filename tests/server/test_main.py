@@ -9,7 +9,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from fuserank.errors import UnavailableError
+from fuserank.errors import FuserankError, UnavailableError
 from fuserank.server.client import Client
 
 Status = health_pb2.HealthCheckResponse
@@ -19,6 +19,7 @@ SERVER = """
 import asyncio, runpy, sys
 from fuserank.server import main
 from fuserank.server.config import ServerConfig
+from fuserank.server.http_port import HttpConfig
 
 engine = runpy.run_path(sys.argv[1])["FakeEngine"]()
 
@@ -35,7 +36,7 @@ def load_engine():
         engine.before = lambda: wait("computing")
     return engine
 
-config = ServerConfig(port=int(sys.argv[3]), grace_s=20.0)
+config = ServerConfig(port=int(sys.argv[3]), grace_s=20.0, http=HttpConfig(port=-1))
 with asyncio.Runner(loop_factory=main._loop_factory()) as runner:
     sys.exit(runner.run(main.serve(config, load_engine)))
 """
@@ -96,6 +97,33 @@ def test_a_signal_while_loading_stops_it_too():
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate("go on\n", timeout=20)
         assert (process.returncode, errors) == (0, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("mode", ["loading", "computing"])
+def test_a_second_signal_ends_it_whatever_hangs(mode, number):
+    with serving(mode) as process:
+        address = address_of(process)
+        with Client(address) as client, grpc.insecure_channel(address) as channel:
+            if mode == "computing":
+                client.wait_until_ready()
+                threading.Thread(target=give_up, args=[client]).start()
+            assert process.stdout.readline() == f"{mode}\n"
+            watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+            next(watch)
+            process.send_signal(number)
+            with contextlib.suppress(grpc.RpcError):
+                for _ in watch:  # ends once the first signal has been dealt with
+                    pass
+            process.send_signal(number)
+            _, errors = process.communicate(timeout=20)
+        assert process.returncode == 128 + number
+        assert errors.endswith("told to stop twice; what was in flight is lost\n")
+
+
+def give_up(client):
+    with contextlib.suppress(FuserankError):
+        client.recommend({}, 2)
 
 
 def test_an_engine_that_does_not_load_ends_the_server():

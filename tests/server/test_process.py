@@ -11,9 +11,10 @@ SERVER = """
 import asyncio, runpy, sys
 from fuserank.server import main
 from fuserank.server.config import ServerConfig
+from fuserank.server.http_port import HttpConfig
 engine = runpy.run_path(sys.argv[1])["FakeEngine"]()
 print("hello", flush=True)
-sys.exit(asyncio.run(main.serve(ServerConfig(port=0), lambda: engine)))
+sys.exit(asyncio.run(main.serve(ServerConfig(port=0, http=HttpConfig(port=-1)), lambda: engine)))
 """
 FAKE_ENGINE = str(Path(__file__).with_name("conftest.py"))
 

@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 
 from fuserank.errors import BundleError, SchemaError
-from fuserank.server.config import ServerConfig
 from fuserank.server.pb import recommender_pb2 as pb
-from fuserank.server.servicer import RecommenderServicer
 
 Code = grpc.StatusCode
 USER = pb.User(fields={"user_id": pb.Value(string_value="42")})
@@ -144,8 +142,9 @@ def test_a_defect_is_logged_and_not_shown(stub, engine, caplog):
     assert "secret" not in caught.value.details()
     assert "Traceback" not in caught.value.details()
     (record,) = caplog.records
-    assert record.getMessage() == "Encode failed, request id r-1"
-    assert record.exc_info[0] is ZeroDivisionError
+    logged = record.getMessage()
+    assert logged.startswith("Encode failed, request id r-1: ZeroDivisionError at")
+    assert "secret" not in logged.replace('("the secret inside")', "")  # the line of code
 
 
 def trailers(call):
@@ -176,7 +175,7 @@ def test_a_request_without_an_id_is_given_one(stub):
 
 
 def test_work_that_expires_while_it_waits_is_not_computed(serve, connect, engine):
-    stub = connect(serve(workers=1))
+    stub = connect(serve(call_threads=1))
     begun, go_on = threading.Event(), threading.Event()
 
     def block():
@@ -211,42 +210,52 @@ class FakeContext:
     def time_remaining(self):
         return self.remaining_s
 
-    async def abort(self, code, details):
+    async def abort(self, code, details, trailers=()):
         self.aborted = code
         raise grpc.aio.AbortError
 
 
-def test_what_expires_before_a_thread_sees_it_is_not_computed(engine):
-    servicer = RecommenderServicer(ServerConfig())
-    servicer.attach(engine)
+def the_age(user):
+    return pb.RecommendRequest(user=a_user(age=number(user)))
+
+
+@pytest.mark.parametrize("method", ["Recommend", "RecommendBatch", "Score", "Encode"])
+def test_what_has_expired_already_is_not_computed(on_loop, servicer, engine, method):
+    request = {
+        "Recommend": pb.RecommendRequest(user=USER),
+        "RecommendBatch": pb.RecommendBatchRequest(users=[USER, USER]),
+        "Score": pb.ScoreRequest(user=USER, item_ids=["1"]),
+        "Encode": pb.EncodeRequest(texts=["a"]),
+    }[method]
     context = FakeContext(remaining_s=-0.001)
     with pytest.raises(grpc.aio.AbortError):
-        asyncio.run(servicer.Recommend(pb.RecommendRequest(user=USER), context))
+        on_loop(getattr(servicer, method)(request, context))
     assert context.aborted is Code.DEADLINE_EXCEEDED
     assert engine.users == []
-    servicer.close()
 
 
-def test_work_that_is_cancelled_while_it_waits_is_not_computed(engine):
-    servicer = RecommenderServicer(ServerConfig(workers=1))
-    servicer.attach(engine)
-    go_on = threading.Event()
-    engine.before = lambda: go_on.wait(20)
+def test_work_that_is_cancelled_while_it_waits_is_not_computed(on_loop, servicer, engine):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def block():
+        begun.set()
+        assert go_on.wait(20)
+
+    engine.before = block
 
     async def scenario():
         def call(age):
-            request = pb.RecommendRequest(user=a_user(age=number(age)))
-            return asyncio.create_task(servicer.Recommend(request, FakeContext()))
+            return asyncio.create_task(servicer.Recommend(the_age(age), FakeContext()))
 
-        slow, cancelled, last = call(1), call(2), call(3)
-        await asyncio.sleep(0)  # each has handed its work to the one thread
+        slow = call(1)
+        await asyncio.to_thread(begun.wait, 20)
+        cancelled, last = call(2), call(3)
+        await asyncio.sleep(0)  # both wait for the engine
         cancelled.cancel()
         await asyncio.wait({cancelled})
         go_on.set()
         await slow
         await last
 
-    asyncio.run(scenario())
-    servicer.close()
+    on_loop(scenario())
     assert engine.users == [{"age": 1}, {"age": 3}]
-    assert engine.closed

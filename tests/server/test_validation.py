@@ -15,6 +15,9 @@ LIMITS = {
     "max_values": 5,
     "max_texts": 2,
     "max_text_chars": 12,
+    "max_predicates": 2,
+    "max_caps": 1,
+    "max_candidates": 40,
     "max_message_bytes": 4_096,
 }
 
@@ -49,6 +52,18 @@ def score(**fields):
 
 def encode(*texts):
     return "Encode", pb.EncodeRequest(texts=texts)
+
+
+def where(*predicates):
+    return {"eligibility": pb.Eligibility(where=predicates)}
+
+
+def one_of(*values):
+    return pb.Predicate(attribute="year", one_of=pb.Values(values=values))
+
+
+LONG = pb.Value(string_value="x" * 13)
+A_CAP = pb.Cap(attribute="genres", most=1)
 
 
 @pytest.fixture
@@ -95,6 +110,34 @@ def stub(serve, connect):
          "eligibility.allow: found 5 entries, expected 0 to 4"),
         (batch(eligibility=pb.Eligibility(exclude=["x" * 13])),
          "eligibility.exclude: found a text of 13 characters"),
+        (recommend(**where(*[one_of()] * 3)),
+         "eligibility.where: found 3 entries, expected 0 to 2"),
+        (batch(**where(one_of(), one_of(*map(number, range(6))))),
+         "eligibility.where[1].one_of: found 6 entries, expected 0 to 5"),
+        (recommend(**where(one_of(number(1), LONG))),
+         "eligibility.where[0].one_of: found a text of 13 characters"),
+        (recommend(**where(pb.Predicate(attribute="year", equals=LONG))),
+         "eligibility.where[0].equals: found a text of 13 characters"),
+        (recommend(**where(pb.Predicate(attribute="year", equals=number(NAN)))),
+         "eligibility.where[0].equals: found nan, expected a finite number"),
+        (recommend(**where(pb.Predicate(attribute="x" * 13, equals=number(1)))),
+         "eligibility.where[0].attribute: found a text of 13 characters"),
+        (recommend(**where(pb.Predicate(attribute="year"))),
+         "eligibility.where[0]: found no test, expected one of equals, one_of, range"),
+        (recommend(**where(pb.Predicate(attribute="year", range=pb.Range(most=NAN)))),
+         "where: attribute 'year': found nan"),
+        (recommend(caps=[A_CAP] * 2), "caps: found 2 entries, expected 0 to 1"),
+        (recommend(caps=[pb.Cap(attribute="genres")]),
+         "caps[0].most: found 0, expected 1 or more"),
+        (batch(caps=[pb.Cap(attribute="x" * 13, most=1)]),
+         "caps[0].attribute: found a text of 13 characters"),
+        (recommend(diversity=pb.Diversity(weight=1.5)),
+         "diversity.weight: found 1.5, expected 0 to 1"),
+        (batch(diversity=pb.Diversity(weight=NAN)), "diversity.weight: found nan"),
+        (recommend(diversity=pb.Diversity(candidates=0)),
+         "diversity.candidates: found 0, expected 1 to 40"),
+        (recommend(diversity=pb.Diversity(candidates=41)),
+         "diversity.candidates: found 41, expected 1 to 40"),
         (recommend(user=a_user(flavour=number(1))), "user: this bundle has no field 'flavour'"),
     ],
 )  # fmt: skip
@@ -109,8 +152,20 @@ def test_what_is_malformed_is_named(stub, engine, call, message):
 
 def test_what_is_at_the_limit_passes(stub):
     user = a_user(history=strings(*["x" * 12] * 5), vector=numbers(*range(5)))
-    asked = pb.Eligibility(exclude=["19"] * 4, allow=pb.ItemIds(ids=["1", "2", "3", "4"]))
-    reply = stub.RecommendBatch(pb.RecommendBatchRequest(users=[user] * 3, k=15, eligibility=asked))
+    asked = pb.Eligibility(
+        exclude=["19"] * 4,
+        allow=pb.ItemIds(ids=["1", "2", "3", "4"]),
+        where=[one_of(*[number(1)] * 5), pb.Predicate(attribute="x" * 12, range=pb.Range())],
+    )
+    reply = stub.RecommendBatch(
+        pb.RecommendBatchRequest(
+            users=[user] * 3,
+            k=15,
+            eligibility=asked,
+            caps=[A_CAP],
+            diversity=pb.Diversity(weight=1, candidates=40),
+        )
+    )
     assert [len(found.item_ids) for found in reply.recommendations] == [4, 4, 4]
 
 

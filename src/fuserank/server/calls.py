@@ -7,20 +7,32 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from fuserank.engine.results import BundleInfo, Embeddings, Recommendation, Scores
+from fuserank.engine.caps import Cap
+from fuserank.engine.diversity import Diversity
+from fuserank.engine.predicates import Predicate
+from fuserank.engine.results import BundleInfo, Embeddings, Item, Recommendation, Scores
 from fuserank.errors import RequestError
 from fuserank.server import conversion
+from fuserank.server.items_conversion import item_from_proto, item_to_proto
+from fuserank.server.options import caps_to_proto, diversity_to_proto, where_to_proto
 from fuserank.server.pb import recommender_pb2 as pb
 
 __all__ = [
     "Call",
+    "Options",
     "bundle_info",
-    "eligibility",
+    "delete",
     "encode",
+    "item",
+    "options",
     "recommend",
     "recommend_many",
     "score",
+    "upsert",
 ]
+
+_ITEMS_A_MESSAGE = 256
+"""Each message is encoded and committed by itself."""
 
 T = TypeVar("T")
 User = Mapping[str, object]
@@ -28,23 +40,40 @@ User = Mapping[str, object]
 
 @dataclass(frozen=True)
 class Call(Generic[T]):
-    """One call, whichever client makes it: the method, what it is sent, how its reply is read."""
+    """One call, whichever client makes it: the method, what it is sent, how its reply is read.
+
+    Of a method that takes a stream, the request is a tuple of messages.
+    """
 
     rpc: str
     request: object
     read: Callable[[Any], T]
 
+    @property
+    def sent(self) -> object:
+        """What a stub is given."""
+        return iter(self.request) if isinstance(self.request, tuple) else self.request
 
-def recommend(
-    user: User, k: int, eligible: pb.Eligibility, attributes: bool
-) -> Call[Recommendation]:
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Which items may come and how they are chosen, as it is sent."""
+
+    eligibility: pb.Eligibility
+    caps: Sequence[pb.Cap]
+    diversity: pb.Diversity | None
+
+
+def recommend(user: User, k: int, options: Options, attributes: bool) -> Call[Recommendation]:
     """Ask for the best items of one user."""
     request = _message(
         pb.RecommendRequest,
         user=conversion.user_to_proto(user),
         k=k,
-        eligibility=eligible,
         include_attributes=attributes,
+        eligibility=options.eligibility,
+        caps=options.caps,
+        diversity=options.diversity,
     )
     return Call(
         "Recommend",
@@ -54,15 +83,17 @@ def recommend(
 
 
 def recommend_many(
-    users: Sequence[User], k: int, eligible: pb.Eligibility, attributes: bool
+    users: Sequence[User], k: int, options: Options, attributes: bool
 ) -> Call[list[Recommendation]]:
     """Ask for the best items of several users."""
     request = _message(
         pb.RecommendBatchRequest,
         users=[conversion.user_to_proto(user) for user in users],
         k=k,
-        eligibility=eligible,
         include_attributes=attributes,
+        eligibility=options.eligibility,
+        caps=options.caps,
+        diversity=options.diversity,
     )
     return Call(
         "RecommendBatch",
@@ -93,15 +124,53 @@ def bundle_info() -> Call[BundleInfo]:
     )
 
 
-def eligibility(
-    exclude: Collection[str], allow: Collection[str] | None, include_seen: bool
-) -> pb.Eligibility:
-    """Return which items may come."""
-    return _message(
+def upsert(items: Mapping[str, Mapping[str, object]]) -> Call[int]:
+    """Send items to add or to replace."""
+    if not isinstance(items, Mapping):
+        raise RequestError(
+            f"items: found {type(items).__name__}, expected a mapping of item ids to attributes",
+            field="items",
+        )
+    messages = [item_to_proto(item_id, given) for item_id, given in items.items()]
+    parts = tuple(
+        pb.UpsertItemsRequest(items=messages[at : at + _ITEMS_A_MESSAGE])
+        for at in range(0, len(messages), _ITEMS_A_MESSAGE)
+    )
+    return Call("UpsertItems", parts, lambda reply: int(reply.upserted_count))
+
+
+def delete(item_ids: Collection[str]) -> Call[int]:
+    """Ask to take items out of the catalogue."""
+    request = _message(pb.DeleteItemsRequest, item_ids=_strings(item_ids, "item_ids"))
+    return Call("DeleteItems", request, lambda reply: int(reply.deleted_count))
+
+
+def item(item_id: str) -> Call[Item]:
+    """Ask for one item."""
+    return Call("GetItem", _message(pb.GetItemRequest, item_id=item_id), item_from_proto)
+
+
+def options(
+    *,
+    exclude: Collection[str],
+    allow: Collection[str] | None,
+    include_seen: bool,
+    where: Sequence[Predicate],
+    caps: Sequence[Cap],
+    diversity: Diversity | None,
+) -> Options:
+    """Return which items may come and how they are chosen."""
+    eligibility = _message(
         pb.Eligibility,
         exclude=_strings(exclude, "exclude"),
         allow=None if allow is None else _message(pb.ItemIds, ids=_strings(allow, "allow")),
         include_seen=include_seen,
+        where=where_to_proto(where),
+    )
+    return Options(
+        eligibility=eligibility,
+        caps=caps_to_proto(caps),
+        diversity=diversity_to_proto(diversity),
     )
 
 

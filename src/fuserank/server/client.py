@@ -1,17 +1,34 @@
 """Clients of a fuserank server: the engine's own methods and results, over gRPC."""
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Self, TypeVar
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from typing import Self, TypeVar, Unpack
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from fuserank.engine.results import BundleInfo, Embeddings, Recommendation, Scores
+from fuserank.engine.caps import Cap
+from fuserank.engine.diversity import Diversity
+from fuserank.engine.predicates import Predicate
+from fuserank.engine.results import BundleInfo, Embeddings, Item, Recommendation, Scores
 from fuserank.errors import FuserankError, UnavailableError
 from fuserank.server import calls
-from fuserank.server.config import ServerConfig
+from fuserank.server.channel import (
+    ChannelKeywords,
+    ChannelOptions,
+    open_async_channel,
+    open_channel,
+)
 from fuserank.server.pb import recommender_pb2_grpc
 from fuserank.server.status import error_of
+from fuserank.server.streams import Streamed, StreamKeywords, Template, stream, stream_async
 
 __all__ = ["AsyncClient", "Client"]
 
@@ -20,7 +37,6 @@ User = Mapping[str, object]
 
 _TIMEOUT_S = 30.0
 _READY_TIMEOUT_S = 120.0
-_MAX_MESSAGE_BYTES = ServerConfig.max_message_bytes
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
@@ -37,17 +53,22 @@ class Client:
         address: str,
         *,
         timeout_s: float = _TIMEOUT_S,
-        max_message_bytes: int = _MAX_MESSAGE_BYTES,
+        **connection: Unpack[ChannelKeywords],
     ) -> None:
         """Take an address; the connection is made by the first call.
 
         Args:
-            address: ``host:port``.
-            timeout_s: seconds that one call may take.
-            max_message_bytes: size of one message, either way.
+            address: ``host:port``, or a target of gRPC that names several servers, which then
+                answer in turn.
+            timeout_s: seconds that one call may take, retries included.
+            connection: the attributes of `ChannelOptions`, such as ``tls_ca="ca.pem"``,
+                ``token="..."`` or ``attempts=1``.
+
+        Raises:
+            ConfigError: the options contradict each other, or a file cannot be read.
         """
         self._address, self._timeout_s = address, timeout_s
-        self._channel = grpc.insecure_channel(address, _options(max_message_bytes))
+        self._channel = open_channel(address, ChannelOptions(**connection))
         self._stub = recommender_pb2_grpc.RecommenderServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._health = health_pb2_grpc.HealthStub(self._channel)
 
@@ -59,11 +80,24 @@ class Client:
         exclude: Collection[str] = (),
         allow: Collection[str] | None = None,
         include_seen: bool = False,
+        where: Sequence[Predicate] = (),
+        caps: Sequence[Cap] = (),
+        diversity: Diversity | None = None,
         attributes: bool = False,
     ) -> Recommendation:
-        """Return the k best items of a user; `attributes` asks also for their titles and so on."""
-        eligibility = calls.eligibility(exclude, allow, include_seen)
-        return self._call(calls.recommend(user, k, eligibility, attributes))
+        """Return the k best items of a user, as `Engine.recommend` does.
+
+        `attributes` asks also for their titles and so on.
+        """
+        options = calls.options(
+            exclude=exclude,
+            allow=allow,
+            include_seen=include_seen,
+            where=where,
+            caps=caps,
+            diversity=diversity,
+        )
+        return self._call(calls.recommend(user, k, options, attributes))
 
     def recommend_many(
         self,
@@ -73,11 +107,38 @@ class Client:
         exclude: Collection[str] = (),
         allow: Collection[str] | None = None,
         include_seen: bool = False,
+        where: Sequence[Predicate] = (),
+        caps: Sequence[Cap] = (),
+        diversity: Diversity | None = None,
         attributes: bool = False,
     ) -> list[Recommendation]:
         """Return the k best items of several users, who share one pass over the catalogue."""
-        eligibility = calls.eligibility(exclude, allow, include_seen)
-        return self._call(calls.recommend_many(users, k, eligibility, attributes))
+        options = calls.options(
+            exclude=exclude,
+            allow=allow,
+            include_seen=include_seen,
+            where=where,
+            caps=caps,
+            diversity=diversity,
+        )
+        return self._call(calls.recommend_many(users, k, options, attributes))
+
+    def recommend_stream(
+        self, users: Iterable[User], k: int = 10, **keywords: Unpack[StreamKeywords]
+    ) -> Iterator[Streamed]:
+        """Yield what becomes of each user, in the order in which it is known.
+
+        A failure of one user is an outcome of its own, and the stream goes on. As many users are
+        taken ahead as the server lets in. The stream ends with the iterator.
+
+        Args:
+            users: as for `recommend`; iterated on another thread.
+            k: items wanted for each.
+            keywords: those of `recommend`, ``bulk=True`` for what nobody waits for, and
+                ``timeout_ms``, the time that one answer is worth waiting for.
+        """
+        template = Template.of(k, keywords)
+        return stream(self._stub.RecommendStream, users, template, self._address)
 
     def score(self, user: User, item_ids: Sequence[str]) -> Scores:
         """Return the scores of named items for a user, in the order of the ids."""
@@ -86,6 +147,22 @@ class Client:
     def encode(self, texts: Sequence[str]) -> Embeddings:
         """Return the embeddings of texts."""
         return self._call(calls.encode(texts))
+
+    def upsert(self, items: Mapping[str, Mapping[str, object]]) -> int:
+        """Add items, or replace those that the catalogue holds, as `Engine.upsert` does.
+
+        They are sent in parts, of which each is taken as a whole; where one fails, those before it
+        stay. Sending them again is safe.
+        """
+        return self._call(calls.upsert(items))
+
+    def delete(self, item_ids: Collection[str]) -> int:
+        """Take items out of the catalogue, and return how many it held."""
+        return self._call(calls.delete(item_ids))
+
+    def item(self, item_id: str) -> Item:
+        """Return one item as the catalogue holds it now."""
+        return self._call(calls.item(item_id))
 
     def bundle_info(self) -> BundleInfo:
         """Return what the server has loaded."""
@@ -122,7 +199,7 @@ class Client:
 
     def _call(self, call: calls.Call[T]) -> T:
         try:
-            reply = getattr(self._stub, call.rpc)(call.request, timeout=self._timeout_s)
+            reply = getattr(self._stub, call.rpc)(call.sent, timeout=self._timeout_s)
         except grpc.RpcError as error:
             raise error_of(error, self._address) from error
         return call.read(reply)
@@ -136,11 +213,11 @@ class AsyncClient:
         address: str,
         *,
         timeout_s: float = _TIMEOUT_S,
-        max_message_bytes: int = _MAX_MESSAGE_BYTES,
+        **connection: Unpack[ChannelKeywords],
     ) -> None:
         """Take an address; the arguments are those of `Client`."""
         self._address, self._timeout_s = address, timeout_s
-        self._channel = grpc.aio.insecure_channel(address, _options(max_message_bytes))
+        self._channel = open_async_channel(address, ChannelOptions(**connection))
         self._stub = recommender_pb2_grpc.RecommenderServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._health = health_pb2_grpc.HealthStub(self._channel)
 
@@ -152,11 +229,24 @@ class AsyncClient:
         exclude: Collection[str] = (),
         allow: Collection[str] | None = None,
         include_seen: bool = False,
+        where: Sequence[Predicate] = (),
+        caps: Sequence[Cap] = (),
+        diversity: Diversity | None = None,
         attributes: bool = False,
     ) -> Recommendation:
-        """Return the k best items of a user; `attributes` asks also for their titles and so on."""
-        eligibility = calls.eligibility(exclude, allow, include_seen)
-        return await self._call(calls.recommend(user, k, eligibility, attributes))
+        """Return the k best items of a user, as `Engine.recommend` does.
+
+        `attributes` asks also for their titles and so on.
+        """
+        options = calls.options(
+            exclude=exclude,
+            allow=allow,
+            include_seen=include_seen,
+            where=where,
+            caps=caps,
+            diversity=diversity,
+        )
+        return await self._call(calls.recommend(user, k, options, attributes))
 
     async def recommend_many(
         self,
@@ -166,11 +256,31 @@ class AsyncClient:
         exclude: Collection[str] = (),
         allow: Collection[str] | None = None,
         include_seen: bool = False,
+        where: Sequence[Predicate] = (),
+        caps: Sequence[Cap] = (),
+        diversity: Diversity | None = None,
         attributes: bool = False,
     ) -> list[Recommendation]:
         """Return the k best items of several users, who share one pass over the catalogue."""
-        eligibility = calls.eligibility(exclude, allow, include_seen)
-        return await self._call(calls.recommend_many(users, k, eligibility, attributes))
+        options = calls.options(
+            exclude=exclude,
+            allow=allow,
+            include_seen=include_seen,
+            where=where,
+            caps=caps,
+            diversity=diversity,
+        )
+        return await self._call(calls.recommend_many(users, k, options, attributes))
+
+    def recommend_stream(
+        self,
+        users: Iterable[User] | AsyncIterable[User],
+        k: int = 10,
+        **keywords: Unpack[StreamKeywords],
+    ) -> AsyncIterator[Streamed]:
+        """Yield what becomes of each user, as `Client.recommend_stream` does."""
+        template = Template.of(k, keywords)
+        return stream_async(self._stub.RecommendStream, users, template, self._address)
 
     async def score(self, user: User, item_ids: Sequence[str]) -> Scores:
         """Return the scores of named items for a user, in the order of the ids."""
@@ -179,6 +289,22 @@ class AsyncClient:
     async def encode(self, texts: Sequence[str]) -> Embeddings:
         """Return the embeddings of texts."""
         return await self._call(calls.encode(texts))
+
+    async def upsert(self, items: Mapping[str, Mapping[str, object]]) -> int:
+        """Add items, or replace those that the catalogue holds, as `Engine.upsert` does.
+
+        They are sent in parts, of which each is taken as a whole; where one fails, those before it
+        stay. Sending them again is safe.
+        """
+        return await self._call(calls.upsert(items))
+
+    async def delete(self, item_ids: Collection[str]) -> int:
+        """Take items out of the catalogue, and return how many it held."""
+        return await self._call(calls.delete(item_ids))
+
+    async def item(self, item_id: str) -> Item:
+        """Return one item as the catalogue holds it now."""
+        return await self._call(calls.item(item_id))
 
     async def bundle_info(self) -> BundleInfo:
         """Return what the server has loaded."""
@@ -215,17 +341,10 @@ class AsyncClient:
 
     async def _call(self, call: calls.Call[T]) -> T:
         try:
-            reply = await getattr(self._stub, call.rpc)(call.request, timeout=self._timeout_s)
+            reply = await getattr(self._stub, call.rpc)(call.sent, timeout=self._timeout_s)
         except grpc.RpcError as error:
             raise error_of(error, self._address) from error
         return call.read(reply)
-
-
-def _options(max_message_bytes: int) -> list[tuple[str, int]]:
-    return [
-        ("grpc.max_receive_message_length", max_message_bytes),
-        ("grpc.max_send_message_length", max_message_bytes),
-    ]
 
 
 def _not_ready(address: str, timeout_s: float, error: grpc.RpcError) -> FuserankError:

@@ -1,13 +1,24 @@
 """Options of the server."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from fuserank.errors import ConfigError
+from fuserank.server.admission import AdmissionConfig
+from fuserank.server.answers import AnswersConfig
+from fuserank.server.auth import AuthConfig
+from fuserank.server.batching import BatchingConfig
+from fuserank.server.bundles import BundlesConfig
+from fuserank.server.connections import ConnectionConfig
+from fuserank.server.http_port import HttpConfig
+from fuserank.server.shadow import ShadowConfig
+from fuserank.server.tls import TlsConfig
+from fuserank.server.tracing import TracingConfig
 
 __all__ = ["ServerConfig"]
 
 _AT_LEAST_ONE = (
-    "workers",
+    "call_threads",
     "max_message_bytes",
     "max_k",
     "max_batch",
@@ -16,6 +27,9 @@ _AT_LEAST_ONE = (
     "max_values",
     "max_texts",
     "max_text_chars",
+    "max_predicates",
+    "max_caps",
+    "max_candidates",
 )
 
 
@@ -26,21 +40,35 @@ class ServerConfig:
     Attributes:
         host: address to listen on; "0.0.0.0" or "::" for every interface.
         port: TCP port; 0 takes a free one.
-        workers: engine calls at a time. Each may use several cores itself.
+        call_threads: calls of Score and Encode at a time. Each may use several cores itself.
         max_message_bytes: size of one message, either way.
         max_k: items asked for one user.
         max_batch: users of one batch.
         max_items: item ids in one list: to score, to exclude or to allow.
         max_fields: fields given of one user.
-        max_values: entries of one field that is a list, such as a history.
+        max_values: entries of one field that is a list, such as a history, and of one predicate.
         max_texts: texts of one Encode request.
         max_text_chars: length of one text, id or category, in characters.
+        max_predicates: predicates of one request.
+        max_caps: caps of one request.
+        max_candidates: items that diversity may choose from.
         grace_s: seconds that requests in flight have to finish when the server stops.
+        http: where metrics, probes and the playground are.
+        admission: how much is taken on at a time.
+        batching: how requests share calls of the engine.
+        answers: what is kept for requests that come when there is no time.
+        bundles: what may be loaded beside the bundle that serves.
+        shadow: how much of what is answered is compared with candidates.
+        tls: the certificate; without one nothing is encrypted.
+        auth: who may call what.
+        connections: what a connection may do.
+        tracing: whether calls are traced.
+        live: directory for the items that come while it serves; None takes none.
     """
 
     host: str = "127.0.0.1"
     port: int = 8001
-    workers: int = 4
+    call_threads: int = 4
     max_message_bytes: int = 64 * 1024 * 1024
     max_k: int = 1_000
     max_batch: int = 1_024
@@ -49,7 +77,21 @@ class ServerConfig:
     max_values: int = 10_000
     max_texts: int = 1_024
     max_text_chars: int = 20_000
+    max_predicates: int = 32
+    max_caps: int = 8
+    max_candidates: int = 4_000
     grace_s: float = 30.0
+    http: HttpConfig = field(default_factory=HttpConfig)
+    admission: AdmissionConfig = field(default_factory=AdmissionConfig)
+    batching: BatchingConfig = field(default_factory=BatchingConfig)
+    answers: AnswersConfig = field(default_factory=AnswersConfig)
+    bundles: BundlesConfig = field(default_factory=BundlesConfig)
+    shadow: ShadowConfig = field(default_factory=ShadowConfig)
+    tls: TlsConfig = field(default_factory=TlsConfig)
+    auth: AuthConfig = field(default_factory=AuthConfig)
+    connections: ConnectionConfig = field(default_factory=ConnectionConfig)
+    tracing: TracingConfig = field(default_factory=TracingConfig)
+    live: Path | None = None
 
     def __post_init__(self) -> None:
         """Raise ConfigError where a value is out of range."""

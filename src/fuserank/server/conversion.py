@@ -25,6 +25,7 @@ from fuserank.server.pb import recommender_pb2 as pb
 __all__ = [
     "embeddings_from_proto",
     "embeddings_to_proto",
+    "exact_number",
     "info_from_proto",
     "info_to_proto",
     "recommendation_from_proto",
@@ -83,6 +84,8 @@ def recommendation_to_proto(
         served_as=_SERVED_AS[found.served_as],
         plan=found.plan,
         timings=_timings_to_proto(found.timings),
+        degraded=found.degraded,
+        degraded_reason=found.degraded_reason,
     )
     for item in attributes:
         message.attributes.add().update(item)
@@ -99,6 +102,8 @@ def recommendation_from_proto(message: pb.Recommendation) -> Recommendation:
         served_as=_SERVED_AS_NAMES.get(message.served_as, "unspecified"),
         timings=_timings_from_proto(message.timings),
         attributes=tuple(_plain(item) for item in message.attributes),
+        degraded=message.degraded,
+        degraded_reason=message.degraded_reason,
     )
 
 
@@ -194,7 +199,7 @@ def _value_to_proto(name: str, value: object) -> pb.Value:
         if isinstance(value, str):
             return pb.Value(string_value=value)
         if isinstance(value, Real):
-            return pb.Value(number_value=_exact(value))
+            return pb.Value(number_value=exact_number(value))
         if isinstance(value, (list, tuple)):
             return _list_to_proto(value)
     except ValueError as error:  # which a text that UTF-8 cannot encode is too
@@ -210,14 +215,19 @@ def _list_to_proto(values: Sequence[object]) -> pb.Value:
     texts = [entry for entry in values if isinstance(entry, str)]
     if len(texts) == len(values):
         return pb.Value(string_list=pb.StringList(values=texts))
-    numbers = [_exact(entry) for entry in values if isinstance(entry, Real)]
+    numbers = [exact_number(entry) for entry in values if isinstance(entry, Real)]
     if len(numbers) == len(values):
         return pb.Value(number_list=pb.NumberList(values=numbers))
     kinds = ", ".join(sorted({type(entry).__name__ for entry in values}))
     raise ValueError(f"found a list of {kinds}, expected all strings or all numbers")
 
 
-def _exact(value: Real) -> float:
+def exact_number(value: Real | float) -> float:
+    """Return a number as messages carry it.
+
+    Raises:
+        ValueError: a whole number that a double does not hold.
+    """
     if isinstance(value, Integral) and abs(int(value)) > _EXACT:
         raise ValueError("found a whole number beyond 2^53, expected it as a string")
     return float(value)
@@ -252,6 +262,7 @@ def _timings_to_proto(timings: Timings) -> pb.Timings:
         user_graph_ms=timings.user_graph_ms,
         scan_ms=timings.scan_ms,
         total_ms=timings.total_ms,
+        queue_ms=timings.queue_ms,
     )
 
 
@@ -262,6 +273,7 @@ def _timings_from_proto(message: pb.Timings) -> Timings:
         user_graph_ms=message.user_graph_ms,
         scan_ms=message.scan_ms,
         total_ms=message.total_ms,
+        queue_ms=message.queue_ms,
     )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fuserank.server.config import ServerConfig
 from fuserank.server.lifecycle import Server
+from fuserank.server.workers import ANNOUNCEMENT, end_of_input
 
 if TYPE_CHECKING:
     from fuserank.engine.engine import Engine
@@ -16,8 +18,17 @@ if TYPE_CHECKING:
 __all__ = ["run", "serve"]
 
 
-def run(bundle: Path, config: ServerConfig, device: str) -> int:
+def run(
+    bundle: Path, config: ServerConfig, device: str, *, threads: int = 0, worker: bool = False
+) -> int:
     """Serve a bundle until SIGTERM or SIGINT, and return the exit code 0.
+
+    Args:
+        bundle: the bundle's directory.
+        config: where to listen, and limits.
+        device: where graphs run.
+        threads: of a scan and of the encoder; 0 takes one for each core.
+        worker: as for `serve`.
 
     Raises:
         ServerError: the address cannot be listened on.
@@ -25,17 +36,25 @@ def run(bundle: Path, config: ServerConfig, device: str) -> int:
         ProviderError: the device is not there.
     """
 
-    def load_engine() -> "Engine":
+    def open_engine(path: Path) -> "Engine":
         # On the loading thread, because the runtime takes longer to import than to listen.
         from fuserank.engine.engine import load
 
-        return load(bundle, device)
+        return load(path, device, threads=threads, live=config.live)
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(serve(config, load_engine))
+        return runner.run(
+            serve(config, lambda: open_engine(bundle), open_engine=open_engine, worker=worker)
+        )
 
 
-async def serve(config: ServerConfig, load_engine: Callable[[], "Engine"]) -> int:
+async def serve(
+    config: ServerConfig,
+    load_engine: Callable[[], "Engine"],
+    *,
+    open_engine: "Callable[[Path], Engine] | None" = None,
+    worker: bool = False,
+) -> int:
     """Listen, load, serve, and return 0 once a signal came and what was in flight is done.
 
     Prints one line on stdout as soon as it listens: ``listening on HOST:PORT``. Must run on the
@@ -44,19 +63,28 @@ async def serve(config: ServerConfig, load_engine: Callable[[], "Engine"]) -> in
     Args:
         config: where to listen, and limits.
         load_engine: returns a warm engine; called on a thread.
+        open_engine: returns the warm engine of a bundle that comes later, likewise.
+        worker: listen where other workers do, and after loading: connections are spread over all
+            that listen, and none must reach one that cannot answer. Stop also when standard input
+            ends, as it does when the supervisor says so or is gone.
 
     Raises:
         FuserankError: the server cannot listen, or the engine cannot be loaded.
     """
-    with _stop_signal() as stop:
-        server = Server(config)
-        print(f"listening on {await server.start()}", flush=True)
+    with _stop_signal() as stop, contextlib.ExitStack() as stack:
+        server = Server(config, shared_port=worker, open_engine=open_engine)
+        if worker:
+            stack.enter_context(end_of_input(stop.set))
+        else:
+            print(f"{ANNOUNCEMENT}{await server.start()}", flush=True)
         try:
             loading = asyncio.create_task(server.load(load_engine))
             stopping = asyncio.create_task(stop.wait())
             await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if loading.done():
                 loading.result()  # raises what loading raised
+                if worker:
+                    print(f"{ANNOUNCEMENT}{await server.start()}", flush=True)
                 await stopping
             loading.cancel()
         finally:
@@ -66,17 +94,29 @@ async def serve(config: ServerConfig, load_engine: Callable[[], "Engine"]) -> in
 
 @contextlib.contextmanager
 def _stop_signal() -> Iterator[asyncio.Event]:
-    """Yield an event that SIGTERM and SIGINT set."""
+    """Yield an event that SIGTERM and SIGINT set; the second of them ends the process at once."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    stopping = False
+
+    def on_signal(number: int, _: object) -> None:
+        nonlocal stopping
+        if stopping:
+            # Not an exception: it would wait for the engine's threads, which may be what hangs.
+            os.write(2, b"fuserank: told to stop twice; what was in flight is lost\n")
+            os._exit(128 + number)
+        stopping = True
+        loop.call_soon_threadsafe(stop.set)
+
     before = {
-        number: signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
-        for number in (signal.SIGTERM, signal.SIGINT)
+        number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)
     }
     try:
         yield stop
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        # Once told to stop, the process still waits for threads: the second signal ends that too.
+        if not stopping:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -13,10 +13,10 @@ from typing import IO
 
 from fuserank.errors import ServerError, UnavailableError
 from fuserank.server.client import Client
+from fuserank.server.workers import ANNOUNCEMENT
 
 __all__ = ["serve_in_background", "server_process"]
 
-_ANNOUNCEMENT = "listening on "
 _TAIL_BYTES = 4_096
 
 
@@ -30,6 +30,8 @@ def serve_in_background(
 ) -> Iterator[str]:
     """Serve a bundle on a free port of this machine, and yield the address once it is ready.
 
+    There is no HTTP port unless `options` ask for one: two servers would want the same.
+
     Args:
         bundle: the bundle's directory.
         device: what `fuserank serve` takes as ``--device``.
@@ -41,6 +43,8 @@ def serve_in_background(
     """
     command = [sys.executable, "-m", "fuserank", "serve", str(bundle), "--device", device]
     command += ["--host", "127.0.0.1", "--port", "0", *options]
+    if not any(option.startswith("--http.port") for option in options):
+        command += ["--http.port", "-1"]
     with server_process(command, start_timeout_s=start_timeout_s) as (_, address):
         yield address
 
@@ -100,8 +104,8 @@ def _announced(
             raise ServerError(f"the server does not listen in time\n{_tail(log)}") from None
         if line is None:
             raise _exited(process.wait(), log)
-        if line.startswith(_ANNOUNCEMENT):
-            return line.removeprefix(_ANNOUNCEMENT).strip()
+        if line.startswith(ANNOUNCEMENT):
+            return line.removeprefix(ANNOUNCEMENT).strip()
 
 
 def _wait_until_ready(

@@ -1,194 +1,268 @@
-"""The gRPC service: checks a request, has the engine answer it, and replies."""
+"""The gRPC service: checks a request, has it answered by what is loaded, and replies."""
 # ruff: noqa: N802 - methods have the names of their RPCs.
 
 import asyncio
 import functools
-import logging
 import math
 import time
-import uuid
-from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING
 
-import grpc
-
-from fuserank.errors import UnavailableError
+from fuserank.errors import RequestError
 from fuserank.server import conversion, validation
+from fuserank.server.admission import Admission
+from fuserank.server.answering import Context, answered, deadline_of
+from fuserank.server.answers import Answers
+from fuserank.server.bundles import VERSION_HEADER, Bundles
 from fuserank.server.config import ServerConfig
+from fuserank.server.items import ItemCalls
 from fuserank.server.pb import recommender_pb2 as pb
 from fuserank.server.pb import recommender_pb2_grpc
-from fuserank.server.status import status_of
+from fuserank.server.questions import Answer, Question, question_of
+from fuserank.server.replies import (
+    error_reply,
+    recommend_response,
+    recommendations,
+    served_by,
+)
+from fuserank.server.served import Served
+from fuserank.server.shadow import Shadow
+from fuserank.server.stream import RequestStream
 
 if TYPE_CHECKING:
-    from fuserank.engine.engine import Engine
+    from fuserank.server.metrics import Metrics
 
 __all__ = ["SERVICE_NAME", "RecommenderServicer"]
 
-logger = logging.getLogger(__name__)
-
 SERVICE_NAME: str = pb.DESCRIPTOR.services_by_name["RecommenderService"].full_name
-
-# What a caller sends comes back with the status, and both must fit into one block of headers.
-_MAX_HEADER_CHARS = 256
-
-T = TypeVar("T")
-Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
-Handler = Callable[["RecommenderServicer", Any, Context], Awaitable[T]]
-
-
-def _answered(handler: Handler[T]) -> Handler[T]:
-    """Turn what a handler raises into a status, and return the caller's tracing headers."""
-
-    @functools.wraps(handler)
-    async def answer(self: "RecommenderServicer", request: Any, context: Context) -> T:
-        headers = dict(context.invocation_metadata() or ())
-        headers.setdefault("x-request-id", uuid.uuid4().hex)
-        trailers = tuple(
-            (name, headers[name][:_MAX_HEADER_CHARS])
-            for name in ("x-request-id", "traceparent")
-            if name in headers
-        )
-        context.set_trailing_metadata(trailers)
-        try:
-            return await handler(self, request, context)
-        except Exception as error:
-            code, message = status_of(error)
-            if code is grpc.StatusCode.INTERNAL:
-                logger.exception("%s failed, request id %s", handler.__name__, trailers[0][1])
-            await context.abort(code, message)
-            raise  # never reached: abort raises
-
-    return answer
 
 
 class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
-    """`fuserank.v1.RecommenderService` over one engine.
+    """`fuserank.v1.RecommenderService` over the bundles that are loaded.
 
-    The engine releases the GIL, so its calls run on a few threads while the event loop goes on
-    reading and writing. Until an engine is attached every call is UNAVAILABLE.
+    Until one is loaded every call is UNAVAILABLE. A request may name the version of the bundle
+    that is to answer it, in the metadata of `VERSION_HEADER`.
+
+    Attributes:
+        admission: of every call.
     """
 
-    def __init__(self, config: ServerConfig) -> None:
-        """Limit requests to what `config` allows."""
-        self._config = config
-        self._engine: Engine | None = None
-        self._pool = ThreadPoolExecutor(config.workers, thread_name_prefix="engine")
+    def __init__(
+        self,
+        config: ServerConfig,
+        bundles: Bundles[Served],
+        *,
+        shadow: Shadow[Served, Question] | None = None,
+        answers: Answers | None = None,
+        metrics: "Metrics | None" = None,
+    ) -> None:
+        """Limit requests to what `config` allows.
 
-    def attach(self, engine: "Engine") -> None:
-        """Answer from this engine from now on; calls under way keep the one they began with."""
-        self._engine = engine
+        Args:
+            config: limits.
+            bundles: what is loaded.
+            shadow: compares candidates on what is answered; None compares none.
+            answers: keeps answers for requests that come when there is no time.
+            metrics: is told what is turned away.
+        """
+        self._config, self._bundles, self._answers = config, bundles, answers
+        self._shadow = shadow
+        self._items = ItemCalls(config, bundles)
+        self.admission = Admission(config.admission, metrics)
+        self._streams: set[RequestStream] = set()
 
-    def close(self) -> None:
-        """Wait for the engine calls that run, drop those that wait, and close the engine."""
-        self._pool.shutdown(cancel_futures=True)
-        if self._engine is not None:
-            self._engine.close()
-            self._engine = None
+    def drain(self) -> None:
+        """Read no more of the streams; each ends when what was read of it is answered."""
+        for stream in self._streams:
+            stream.drain()
 
-    @_answered
+    @answered
     async def Recommend(
         self, request: pb.RecommendRequest, context: Context
     ) -> pb.RecommendResponse:
         """Return the best items of one user."""
-        engine = self._ready()
-        validation.check_recommend(request, self._config)
-        user = conversion.user_from_proto(request.user)
+        deadline = deadline_of(context)
+        with self._bundles.lease(_version(context)) as served:
+            served.check(deadline, bulk=request.priority == pb.PRIORITY_BULK)
+            validation.check_recommend(request, self._config)
+            question = question_of(request, keep=self._keep_by(served, deadline))
+            answer = await served.answer(question, deadline)
+            self._offer(question, answer, served)
+            return recommend_response(served.engine, request, answer)
 
-        def work() -> pb.Recommendation:
-            found = engine.recommend(
-                user, validation.k_of(request), **_eligibility(request.eligibility)
-            )
-            attributes = engine.attributes(found.item_ids) if request.include_attributes else ()
-            return conversion.recommendation_to_proto(found, attributes)
-
-        recommendation = await self._compute(context, work)
-        return pb.RecommendResponse(recommendation=recommendation, served_by=_served_by(engine))
-
-    @_answered
+    @answered
     async def RecommendBatch(
         self, request: pb.RecommendBatchRequest, context: Context
     ) -> pb.RecommendBatchResponse:
         """Return the best items of several users."""
-        engine = self._ready()
         validation.check_batch(request, self._config)
-        users = [conversion.user_from_proto(user) for user in request.users]
-
-        def work() -> list[pb.Recommendation]:
-            found = engine.recommend_many(
-                users, validation.k_of(request), **_eligibility(request.eligibility)
+        with self._bundles.lease(_version(context)) as served:
+            answer = await served.answer(question_of(request), deadline_of(context))
+            return pb.RecommendBatchResponse(
+                recommendations=recommendations(served.engine, request, answer),
+                served_by=served_by(served.engine),
             )
-            return [
-                conversion.recommendation_to_proto(
-                    one, engine.attributes(one.item_ids) if request.include_attributes else ()
-                )
-                for one in found
-            ]
 
-        recommendations = await self._compute(context, work)
-        return pb.RecommendBatchResponse(
-            recommendations=recommendations, served_by=_served_by(engine)
+    @answered
+    async def RecommendStream(
+        self, requests: AsyncIterator[pb.RecommendStreamRequest], context: Context
+    ) -> None:
+        """Write the best items of each user that comes, as they are found."""
+        version, deadline = _version(context), deadline_of(context)
+        stream = RequestStream(
+            requests,
+            context,
+            lambda request, reply: self._begin(request, version, deadline, reply),
+            max_open=self._config.admission.max_outstanding,
         )
+        self._streams.add(stream)
+        try:
+            await stream.run()
+        finally:
+            self._streams.discard(stream)
 
-    @_answered
+    @answered
     async def Score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:
         """Return the scores of named items for one user."""
-        engine = self._ready()
         validation.check_score(request, self._config)
         user = conversion.user_from_proto(request.user)
-        scores = await self._compute(context, lambda: engine.score(user, list(request.item_ids)))
-        response = conversion.scores_to_proto(scores)
-        response.served_by.CopyFrom(_served_by(engine))
-        return response
+        with self._bundles.lease(_version(context)) as served:
+            engine = served.engine
+            scores = await served.call(
+                lambda: engine.score(user, list(request.item_ids)), deadline_of(context)
+            )
+            response = conversion.scores_to_proto(scores)
+            response.served_by.CopyFrom(served_by(engine))
+            return response
 
-    @_answered
+    @answered
     async def Encode(self, request: pb.EncodeRequest, context: Context) -> pb.EncodeResponse:
         """Return the embeddings of texts."""
-        engine = self._ready()
         validation.check_encode(request, self._config)
-        embeddings = await self._compute(context, lambda: engine.encode(list(request.texts)))
-        response = conversion.embeddings_to_proto(embeddings)
-        response.served_by.CopyFrom(_served_by(engine))
-        return response
+        with self._bundles.lease(_version(context)) as served:
+            engine = served.engine
+            embeddings = await served.call(
+                lambda: engine.encode(list(request.texts)), deadline_of(context)
+            )
+            response = conversion.embeddings_to_proto(embeddings)
+            response.served_by.CopyFrom(served_by(engine))
+            return response
 
-    @_answered
+    @answered
     async def GetBundleInfo(
         self, request: pb.GetBundleInfoRequest, context: Context
     ) -> pb.GetBundleInfoResponse:
         """Return what is being served."""
-        return pb.GetBundleInfoResponse(bundle_info=conversion.info_to_proto(self._ready().info))
+        with self._bundles.lease(_version(context)) as served:
+            return pb.GetBundleInfoResponse(
+                bundle_info=conversion.info_to_proto(served.engine.info)
+            )
 
-    def _ready(self) -> "Engine":
-        if self._engine is None:
-            raise UnavailableError("the bundle is still loading; wait until health says SERVING")
-        return self._engine
+    @answered
+    async def UpsertItems(
+        self, requests: AsyncIterator[pb.UpsertItemsRequest], context: Context
+    ) -> pb.UpsertItemsResponse:
+        """Add or replace the items that come."""
+        return await self._items.upsert(requests, _version(context), deadline_of(context))
 
-    async def _compute(self, context: Context, work: Callable[[], T]) -> T:
-        """Run an engine call on a thread, unless the caller has gone by the time one is free.
+    @answered
+    async def DeleteItems(
+        self, request: pb.DeleteItemsRequest, context: Context
+    ) -> pb.DeleteItemsResponse:
+        """Take items out of the catalogue."""
+        return await self._items.delete(request, _version(context), deadline_of(context))
 
-        gRPC cancels the handler of a call that is cancelled or expires, which takes work that
-        waits off the pool; the look at the clock is for what expires while the loop is busy.
+    @answered
+    async def GetItem(self, request: pb.GetItemRequest, context: Context) -> pb.GetItemResponse:
+        """Return one item."""
+        return self._items.get(request, _version(context))
+
+    def _begin(
+        self,
+        message: pb.RecommendStreamRequest,
+        version: str | None,
+        deadline: float,
+        reply: Callable[[pb.RecommendStreamResponse], None],
+    ) -> Callable[[], None]:
+        """Start on one request of a stream, and return what drops it."""
+        request, timeout_s = message.request, message.timeout_ms / 1e3
+        if timeout_s:
+            deadline = min(deadline, time.monotonic() + timeout_s)
+        # A lease for each request: a stream may outlast many bundles.
+        lease = self._bundles.lease(version)
+        timer: asyncio.TimerHandle | None = None
+
+        def end() -> None:
+            if timer is not None:
+                timer.cancel()
+            lease.__exit__(None, None, None)
+
+        def settle(outcome: Answer | Exception) -> None:
+            try:
+                if isinstance(outcome, Exception):
+                    raise outcome
+                self._offer(question, outcome, served)
+                found = recommend_response(served.engine, request, outcome)
+                result = pb.RecommendStreamResponse(id=message.id, response=found)
+            except Exception as error:
+                result = error_reply(message.id, error)
+            end()
+            reply(result)
+
+        def expire() -> None:
+            served.cancel(job)
+            settle(TimeoutError("the answer was not there in time"))
+
+        def drop() -> None:
+            served.cancel(job)
+            end()
+
+        try:
+            validation.check_recommend(request, self._config)
+            served = lease.__enter__()
+        except Exception as error:
+            reply(error_reply(message.id, error))
+            return _nothing
+        try:
+            question = question_of(request, keep=self._keep_by(served, deadline))
+        except Exception as error:
+            settle(error)
+            return _nothing
+        job = served.ask(question, deadline, settle)
+        if job.settled:
+            return _nothing
+        if timeout_s:
+            timer = asyncio.get_running_loop().call_later(timeout_s, expire)
+        return drop
+
+    def _offer(self, question: Question, answer: Answer, served: Served) -> None:
+        """Have candidates answer it too, perhaps; what came out otherwise for lack of time not."""
+        if self._shadow is not None and not answer.degraded_reason:
+            found = answer.recommendations[0].item_ids
+            self._shadow.offer(question, found, version=served.engine.info.version)
+
+    def _keep_by(self, served: Served, deadline: float) -> Callable[..., bytes] | None:
+        """Return what hashes a request to the bundle, where its answer is to be kept.
+
+        Whoever has no deadline never lacks the time for an answer.
         """
-        remaining_s = context.time_remaining()
-        expires = math.inf if remaining_s is None else time.monotonic() + remaining_s
-
-        def run() -> T:
-            if time.monotonic() >= expires:
-                raise TimeoutError("the deadline passed before the engine was free")
-            return work()
-
-        return await asyncio.get_running_loop().run_in_executor(self._pool, run)
+        if self._answers is None or deadline == math.inf:
+            return None
+        engine = served.engine
+        # Items come and go as the catalogue's version does.
+        about = (engine.info.name, engine.info.version, str(engine.catalogue_version))
+        return functools.partial(self._answers.key, *map(str.encode, about))
 
 
-def _eligibility(message: pb.Eligibility) -> dict[str, Any]:
-    """Return the keywords by which the engine knows which items are eligible."""
-    return {
-        "exclude": list(message.exclude),
-        "allow": list(message.allow.ids) if message.HasField("allow") else None,
-        "include_seen": message.include_seen,
-    }
+def _nothing() -> None:
+    """Drop what is answered already."""
 
 
-def _served_by(engine: "Engine") -> pb.ServedBy:
-    info = engine.info
-    return pb.ServedBy(bundle_name=info.name, bundle_version=info.version, device=info.device)
+def _version(context: Context) -> str | None:
+    """Return the bundle version that a caller wants, if any."""
+    for name, value in context.invocation_metadata() or ():
+        if name == VERSION_HEADER:
+            if not isinstance(value, str):
+                raise RequestError(f"{VERSION_HEADER}: expected text", field=VERSION_HEADER)
+            return value
+    return None

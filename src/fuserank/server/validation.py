@@ -24,6 +24,7 @@ def check_recommend(request: pb.RecommendRequest, config: ServerConfig) -> None:
     """Raise RequestError where a request for one user is out of bounds."""
     _check_k(k_of(request), config)
     _check_eligibility(request.eligibility, config)
+    _check_selection(request, config)
     _check_user(request.user, "user", config)
 
 
@@ -31,6 +32,7 @@ def check_batch(request: pb.RecommendBatchRequest, config: ServerConfig) -> None
     """Raise RequestError where a request for several users is out of bounds."""
     _check_k(k_of(request), config)
     _check_eligibility(request.eligibility, config)
+    _check_selection(request, config)
     _check_count(request.users, "users", 1, config.max_batch)
     for index, user in enumerate(request.users):
         _check_user(user, f"users[{index}]", config)
@@ -64,6 +66,36 @@ def _check_eligibility(eligibility: pb.Eligibility, config: ServerConfig) -> Non
         path = f"eligibility.{name}"
         _check_count(ids, path, 0, config.max_items)
         _check_texts(ids, path, config)
+    _check_count(eligibility.where, "eligibility.where", 0, config.max_predicates)
+    for index, predicate in enumerate(eligibility.where):
+        path = f"eligibility.where[{index}]"
+        _check_texts([predicate.attribute], f"{path}.attribute", config)
+        _check_value(predicate.equals, f"{path}.equals", config)
+        _check_count(predicate.one_of.values, f"{path}.one_of", 0, config.max_values)
+        for value in predicate.one_of.values:
+            _check_value(value, f"{path}.one_of", config)
+
+
+def _check_selection(
+    request: pb.RecommendRequest | pb.RecommendBatchRequest, config: ServerConfig
+) -> None:
+    _check_count(request.caps, "caps", 0, config.max_caps)
+    for index, cap in enumerate(request.caps):
+        _check_texts([cap.attribute], f"caps[{index}].attribute", config)
+        if cap.most < 1:
+            raise RequestError(
+                f"caps[{index}].most: found {cap.most}, expected 1 or more", field="caps"
+            )
+    weight, candidates = request.diversity.weight, request.diversity.candidates
+    if not 0.0 <= weight <= 1.0:
+        raise RequestError(
+            f"diversity.weight: found {weight:g}, expected 0 to 1", field="diversity"
+        )
+    if request.diversity.HasField("candidates") and not 1 <= candidates <= config.max_candidates:
+        raise RequestError(
+            f"diversity.candidates: found {candidates}, expected 1 to {config.max_candidates}",
+            field="diversity",
+        )
 
 
 def _check_user(user: pb.User, path: str, config: ServerConfig) -> None:

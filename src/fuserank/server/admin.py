@@ -1,0 +1,109 @@
+"""The gRPC service for operators: bundles come and go, users are forgotten."""
+# ruff: noqa: N802 - methods have the names of their RPCs.
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from fuserank.errors import BundleStateError, RequestError
+from fuserank.server.admin_conversion import bundle_to_proto
+from fuserank.server.answering import Context, answered
+from fuserank.server.bundles import Bundles
+from fuserank.server.loaded import Loaded
+from fuserank.server.pb import admin_pb2, admin_pb2_grpc
+from fuserank.server.shadow import Shadow
+
+__all__ = ["SERVICE_NAME", "AdminServicer"]
+
+SERVICE_NAME: str = admin_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name
+
+_MAX_CHARS = 20_000
+"""Of a user id; as for other texts of a request."""
+
+
+class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
+    """`fuserank.v1.AdminService`. Who may call it is checked before a call comes here.
+
+    Attributes:
+        admission: of every call; operators are let in however many callers there are.
+    """
+
+    admission: AbstractContextManager[None] = nullcontext()
+
+    def __init__(
+        self,
+        bundles: Bundles[Any],
+        shadow: Shadow[Any, Any],
+        forget: Callable[[str], int],
+        *,
+        alone: bool = True,
+    ) -> None:
+        """Take what operators act on.
+
+        Args:
+            bundles: what is loaded.
+            shadow: compares candidates.
+            forget: drops what is kept of a user, and returns how many answers that was.
+            alone: no other process shares the port. A call would reach one of them, and leave
+                them at odds, so that all but the list is refused.
+        """
+        self._bundles, self._shadow, self._forget = bundles, shadow, forget
+        self._alone = alone
+
+    @answered
+    async def ListBundles(
+        self, request: admin_pb2.ListBundlesRequest, context: Context
+    ) -> admin_pb2.ListBundlesResponse:
+        """Return what is loaded, the active bundle first."""
+        return admin_pb2.ListBundlesResponse(
+            bundles=[self._describe(loaded) for loaded in self._bundles.loaded()]
+        )
+
+    @answered
+    async def LoadBundle(
+        self, request: admin_pb2.LoadBundleRequest, context: Context
+    ) -> admin_pb2.LoadBundleResponse:
+        """Load a bundle beside the one that serves; it goes on where the caller leaves."""
+        self._check_alone()
+        loaded = await self._bundles.load(request.name)
+        return admin_pb2.LoadBundleResponse(bundle=self._describe(loaded))
+
+    @answered
+    async def PromoteBundle(
+        self, request: admin_pb2.PromoteBundleRequest, context: Context
+    ) -> admin_pb2.PromoteBundleResponse:
+        """Have a loaded bundle serve."""
+        self._check_alone()
+        loaded = self._bundles.promote(request.version)
+        return admin_pb2.PromoteBundleResponse(bundle=self._describe(loaded))
+
+    @answered
+    async def RollbackBundle(
+        self, request: admin_pb2.RollbackBundleRequest, context: Context
+    ) -> admin_pb2.RollbackBundleResponse:
+        """Have the previous bundle serve again."""
+        self._check_alone()
+        return admin_pb2.RollbackBundleResponse(bundle=self._describe(self._bundles.rollback()))
+
+    @answered
+    async def ForgetUser(
+        self, request: admin_pb2.ForgetUserRequest, context: Context
+    ) -> admin_pb2.ForgetUserResponse:
+        """Drop what is kept of a user."""
+        self._check_alone()
+        if not 0 < len(request.user_id) <= _MAX_CHARS:
+            raise RequestError(
+                f"user_id: found {len(request.user_id)} characters, expected 1 to {_MAX_CHARS}",
+                field="user_id",
+            )
+        return admin_pb2.ForgetUserResponse(dropped_count=self._forget(request.user_id))
+
+    def _check_alone(self) -> None:
+        if not self._alone:
+            raise BundleStateError(
+                "several processes share the port, of which a call reaches one; restart the "
+                "server with the other bundle, or serve from one process"
+            )
+
+    def _describe(self, loaded: Loaded) -> admin_pb2.LoadedBundle:
+        return bundle_to_proto(loaded, self._shadow.comparison(loaded))
