@@ -115,7 +115,7 @@ def synthetic_bundle(
     out: Path,
     items: SyntheticItems,
     *,
-    hidden: int = 64,
+    hidden: int | Sequence[int] = 64,
     on_progress: Callable[[int], None] | None = None,
 ) -> Path:
     """Export a perceptron with its catalogue the way a trained ranker is exported.
@@ -123,9 +123,10 @@ def synthetic_bundle(
     Args:
         out: the bundle's directory.
         items: the catalogue; its seed also draws the weights.
-        hidden: units of the hidden layer.
+        hidden: units of each hidden layer.
         on_progress: called with the number of items precomputed since the last call.
     """
+    layers = [hidden] if isinstance(hidden, int) else hidden
     schema = Schema(
         tuple(
             FittedField(field=Field(name="vector", side=side, kind=Kind.VECTOR), dim=items.width)
@@ -138,7 +139,7 @@ def synthetic_bundle(
         inputs=items,
     )
     ranker = Ranker(
-        name="perceptron", full=perceptron(items.width, [hidden], items.seed), schema=schema
+        name="perceptron", full=perceptron(items.width, layers, items.seed), schema=schema
     )
     name = f"synthetic-{items.n_items}"
     return assemble(out, name, ranker, table, on_progress=on_progress).path
