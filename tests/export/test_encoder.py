@@ -72,6 +72,13 @@ def test_int8_reports_its_cosine_and_keeps_close(tiny_model, film_texts, tmp_pat
     assert cosines(*vectors).mean() >= 0.99
 
 
+def test_for_cuda_it_is_float16_unless_told_otherwise(tiny_model, tmp_path):
+    for_cuda = EncoderExportConfig(device="cuda")
+    assert export_encoder(tiny_model("bert"), tmp_path / "a", for_cuda).config.precision == "fp16"
+    told = replace(for_cuda, precision=Precision.W8)
+    assert export_encoder(tiny_model("bert"), tmp_path / "b", told).config.precision == "w8"
+
+
 def test_too_few_texts_to_choose_scales_by_are_refused(tiny_model, tmp_path):
     with pytest.raises(ConfigError, match=r"found 2 distinct texts, expected 8 or more"):
         export_encoder(tiny_model("bert"), tmp_path / "out", texts=["one", "two", "one"])

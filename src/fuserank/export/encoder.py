@@ -34,7 +34,8 @@ class EncoderExportConfig:
     """How a text encoder is exported.
 
     Attributes:
-        precision: what the graph computes in; int8 is for the CPU, fp16 for CUDA.
+        device: where the graph will run.
+        precision: what it computes in; None takes int8 for a CPU and fp16 for CUDA.
         pooling: ``"auto"`` takes the model's own.
         max_tokens: where a text is cut, special tokens included; None takes the model's limit.
         dim: how many numbers of an embedding are kept, for models trained to be cut; None takes
@@ -45,7 +46,8 @@ class EncoderExportConfig:
         name: of the model, for people; empty takes that of its folder or on the hub.
     """
 
-    precision: Precision = Precision.INT8
+    device: Literal["cpu", "cuda"] = "cpu"
+    precision: Precision | None = None
     pooling: Literal["auto", "mean", "cls", "last", "max"] = "auto"
     max_tokens: int | None = None
     dim: int | None = None
@@ -56,13 +58,13 @@ class EncoderExportConfig:
 
     def __post_init__(self) -> None:
         for name, choices in (
-            ("precision", tuple(Precision)),
+            ("device", ("cpu", "cuda")),
+            ("precision", (None, *Precision)),
             ("pooling", ("auto", *Pooling)),
         ):
             if (found := getattr(self, name)) not in choices:
-                raise ConfigError(
-                    f"encoder {name}: found {found!r}, expected one of {', '.join(choices)}"
-                )
+                expected = ", ".join(choice for choice in choices if choice is not None)
+                raise ConfigError(f"encoder {name}: found {found!r}, expected one of {expected}")
         if self.max_tokens is not None and self.max_tokens < 3:
             raise ConfigError(
                 f"encoder max_tokens: found {self.max_tokens}, expected at least 3: "
@@ -169,7 +171,8 @@ def _write(
     exact = TextEncoder.load(stage)
     reference = encode_samples(exact)
     max_abs_error = check_fp32(pretrained, reference)
-    if (precision := Precision(config.precision)) is not Precision.FP32:
+    by_device = Precision.INT8 if config.device == "cpu" else Precision.FP16
+    if (precision := Precision(config.precision or by_device)) is not Precision.FP32:
         from fuserank.export import precision as precisions
         from fuserank.export.calibration import calibration_batches
 

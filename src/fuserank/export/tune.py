@@ -59,7 +59,7 @@ def export_candidates(model: str | Path, config: EncoderExportConfig) -> Export:
     Raises:
         ConfigError: it names a precision.
     """
-    if config.precision != EncoderExportConfig().precision:
+    if config.precision is not None:
         raise ConfigError(
             f"export tune: found precision {config.precision}, but every precision is tried; "
             "leave it out"
