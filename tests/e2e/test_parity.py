@@ -48,7 +48,7 @@ def full_scores(opened: Bundle, dataset_path: Path):
 def test_engine_ranks_as_the_full_graph(opened, full_scores):
     reference, users = full_scores
     with load(opened.path, "cpu") as engine:
-        ids = np.array(engine._catalogue._ids)
+        ids = np.array(list(opened.strings(layout.ITEM_IDS)))
         row_of = {item: row for row, item in enumerate(ids)}
         scale = max(1.0, float(np.abs(reference).max()))
         for scores, user in zip(reference, users, strict=True):
@@ -64,7 +64,7 @@ def test_seen_items_never_come_back(opened, full_scores):
     _, users = full_scores
     stored = StoredUsers(opened)
     with load(opened.path, "cpu") as engine:
-        row_of = {item: row for row, item in enumerate(engine._catalogue._ids)}
+        row_of = {item: row for row, item in enumerate(opened.strings(layout.ITEM_IDS))}
         for user in users[:50]:
             seen = set(stored.seen(stored.row(user["user_id"])).tolist())
             found = engine.recommend(user, 2000)
