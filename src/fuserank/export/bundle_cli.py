@@ -1,5 +1,6 @@
 """Commands that hold encoders against the gate: a bundle, and the encoder to put into it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -66,13 +67,17 @@ def bundle(
         )
     data = load_dataset(dataset) if store is None else load_stored(dataset, store)
     with TemporaryDirectory() as work:
+
+        def nearer(reference: Path) -> Iterator[Path]:
+            # The texts are read where an encoder is over the budget, and not before.
+            yield from more_precise(encoder, reference, texts_of(data), Path(work))
+
         gate = None
         if reference is not None:
-            nearer = more_precise(encoder, reference, texts_of(data), Path(work))
             gate = Gate(
                 reference=reference,
                 budget=budget,
-                more_precise=nearer,
+                more_precise=nearer(reference),
                 allow_degraded=allow_degraded,
             )
         with console.progress("precomputing items", len(data.items)) as advance:
