@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from fuserank.engine.engine import load
 from fuserank.errors import BundleError
 
 ROOT = Path(__file__).parents[2]
@@ -112,6 +113,33 @@ def test_buf_curl_asks_by_reflection(buf, serve, tmp_path):
     assert found["attributes"][0]["title"] == "Film 0 é"
     of = {reply["id"]: reply["response"]["recommendation"]["itemIds"] for reply in streamed}
     assert of == {"1": ["0", "1"], "2": ["0", "1"]}
+
+
+@pytest.mark.e2e
+def test_what_the_readme_says_of_any_client_works(
+    buf, node_example, start_server, on_loop, tiny_bundle
+):
+    server, address = start_server()
+    on_loop(server.load(lambda: load(tiny_bundle.path, device="cpu", threads=1)))
+    readme = (ROOT / "README.md").read_text()
+    block = readme.split("the Open Inference Protocol beside its own.", 1)[1].split("```")[1]
+    install, *commands = block.strip().splitlines()
+    assert install.startswith("pip install ")
+    assert len(commands) == 4
+    printed = []
+    for line in commands:
+        # The packages of the example are installed beside a copy of it.
+        command = line.replace("npm --prefix examples/node ci && ", "")
+        command = command.replace("examples/node", str(node_example))
+        command = command.replace("localhost:8001", address)
+        done = run(["bash", "-c", command], PATH=buf, PROTO=str(ROOT / "proto"))
+        assert done.returncode == 0, (line, done.stderr)
+        printed.append(done.stdout)
+    health, methods, triton, node = printed
+    assert json.loads(health) == {"status": "SERVING"}
+    assert "fuserank.v1.RecommenderService/Recommend" in methods.split()
+    assert "user_id: BYTES" in triton
+    assert "42 (SERVED_AS_" in node
 
 
 def test_the_api_has_no_lint_and_breaks_nobody(buf, tmp_path):
