@@ -14,6 +14,9 @@ Point = tuple[float, float]
 _LEFT, _TOP, _WIDTH = 50, 26, 280
 """Where the rectangle of a plot lies, in user units of its drawing."""
 
+_APART = 1e-9
+"""What differs by less, as a share of its size if that is over 1, is drawn as one value."""
+
 
 def look(series: int) -> str:
     """Return the classes of a series: colour and dashes recur together after twelve only."""
@@ -39,8 +42,9 @@ def axis_of(values: Sequence[float]) -> Axis:
     if not values:
         return Axis(0, 1)
     low, high = min(values), max(values)
-    if low == high:
-        margin = abs(low) / 10 or 0.5
+    if high - low <= _APART * max(abs(low), abs(high), 1):
+        margin = max(abs(low), abs(high)) / 10
+        margin = margin if margin > _APART else 0.5
         low, high = low - margin, high + margin
     rough = (high - low) / 4
     magnitude = floor(log10(rough))

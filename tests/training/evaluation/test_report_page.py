@@ -5,7 +5,7 @@ from math import inf, nan
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fuserank.training.evaluation import metrics
@@ -143,6 +143,7 @@ LOSSES = st.lists(st.floats(-1e30, 1e30) | st.sampled_from([nan, inf]), min_size
 
 
 @given(LOSSES)
+@example([0.0, 5e-324])
 def test_lines_stay_inside_their_plot(losses):
     page = Reader(render_page(Page(title="t", loss={"a": losses})))
     (plot,) = (attrs for attrs in page.all("svg") if attrs.get("role") == "img")
