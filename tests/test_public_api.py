@@ -14,6 +14,7 @@ def test_public_names_are_pinned():
         "Embeddings",
         "Engine",
         "FuserankError",
+        "ItemFilter",
         "Predicate",
         "Recommendation",
         "Scores",

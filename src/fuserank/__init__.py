@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fuserank.engine.caps import Cap
     from fuserank.engine.diversity import Diversity
     from fuserank.engine.engine import Engine, load
+    from fuserank.engine.filters import ItemFilter
     from fuserank.engine.predicates import Predicate
     from fuserank.engine.results import BundleInfo, Embeddings, Recommendation, Scores, Timings
     from fuserank.errors import FuserankError
@@ -27,6 +28,7 @@ __all__ = [
     "Embeddings",
     "Engine",
     "FuserankError",
+    "ItemFilter",
     "Predicate",
     "Recommendation",
     "Scores",
@@ -46,6 +48,7 @@ _HOMES = {
     "Embeddings": "fuserank.engine.results",
     "Engine": "fuserank.engine.engine",
     "FuserankError": "fuserank.errors",
+    "ItemFilter": "fuserank.engine.filters",
     "Predicate": "fuserank.engine.predicates",
     "Recommendation": "fuserank.engine.results",
     "Scores": "fuserank.engine.results",

@@ -75,7 +75,7 @@ def test_a_newer_format_is_recognised_whatever_else_it_holds():
         (b"[]", "Expected `object`, got `array`"),
         (b"{}", "missing required field `format_version`"),
         (b'{"format_version": "1"}', "Expected `int`, got `str`"),
-        (b'{"format_version": 1}', "missing required field `name`"),
+        (b'{"format_version": %d}' % FORMAT_VERSION, "missing required field `name`"),
         (altered(n_items="3"), r"Expected `int`, got `str` - at `\$.n_items`"),
         (altered(scorer={"kind": "magic"}), "Invalid enum value 'magic'"),
         (altered(files={"a": 3}), "Expected `object`, got `int`"),

@@ -30,6 +30,23 @@ def test_strings_come_back_as_they_were(texts):
     assert [strings[i] for i in range(len(strings))] == texts
 
 
+@given(st.lists(st.text(), max_size=6), st.slices(6), st.data())
+def test_strings_are_read_as_a_list_is(texts, some, data):
+    strings = Strings.build(texts)
+    assert strings[some] == texts[some]
+    rows = data.draw(st.lists(st.integers(0, len(texts) - 1), max_size=9)) if texts else []
+    assert strings.take(np.array(rows, dtype=np.int64)) == tuple(texts[row] for row in rows)
+    assert [strings[row - len(texts)] for row in rows] == [texts[row] for row in rows]
+    for row in (len(texts), -len(texts) - 1):
+        with pytest.raises(IndexError):
+            strings[row]
+
+
+def test_more_strings_than_are_read_at_once():
+    texts = [str(row) for row in range(10_000)]
+    assert list(Strings.build(texts)) == texts
+
+
 @pytest.mark.parametrize("texts", [[], [""], ["", "a\0b", "日本"]])
 def test_strings_of_odd_content(texts):
     assert list(Strings.build(iter(texts))) == texts

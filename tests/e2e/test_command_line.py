@@ -78,8 +78,8 @@ def test_damaged_bundles_are_refused_by_file(bundle, tmp_path):
     assert "item_state.npy" in done.stderr
     state.write_bytes(content)
     manifest = copy / "manifest.json"
-    newer = manifest.read_text().replace('"format_version": 1', '"format_version": 99')
-    manifest.write_text(newer)
+    newer = json.loads(manifest.read_text()) | {"format_version": 99}
+    manifest.write_text(json.dumps(newer))
     assert "upgrade fuserank" in run("verify", copy).stderr
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import mmap
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -369,6 +370,20 @@ def test_codes_in_a_bundle_change_nothing_but_the_bytes_read(kind, make_bundle, 
         ):
             assert mine.item_ids == theirs.item_ids
             np.testing.assert_array_equal(mine.scores, theirs.scores)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_processes_that_share_a_bundle_copy_no_codes(make_bundle, monkeypatch, shared):
+    monkeypatch.setattr("fuserank.export.items._MIN_CODED_BYTES", 0)
+    path = make_bundle("dot", 1500).path
+    users = [{}, {"user_id": "u1"}]
+    with load(path, device="cpu") as alone, load(path, device="cpu", shared=shared) as engine:
+        base = engine._scorer._blocks
+        while isinstance(base, np.ndarray):
+            base = base.base
+        assert isinstance(base, mmap.mmap) == shared
+        expected = [found.item_ids for found in alone.recommend_many(users, 20)]
+        assert [found.item_ids for found in engine.recommend_many(users, 20)] == expected
 
 
 @pytest.mark.parametrize("kind", KINDS)

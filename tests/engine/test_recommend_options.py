@@ -9,7 +9,9 @@ from fuserank import Cap, Diversity, Predicate
 from fuserank.bundle import Bundle, layout
 from fuserank.engine.catalogue import Catalogue
 from fuserank.engine.engine import load
+from fuserank.engine.stored_columns import StoredColumns
 from fuserank.errors import RequestError
+from fuserank.export.columns import build_columns
 
 KINDS = ["dot", "additive", "deep", "generic"]
 USERS = [{}, {"user_id": "u1"}, {"age": 33, "history": ["i3", "i70"]}]
@@ -61,9 +63,12 @@ def test_predicates_join_what_else_is_asked(engine):
 @pytest.mark.parametrize("k", [3, 100])
 @pytest.mark.parametrize("kind", KINDS)
 def test_caps_take_the_best_of_each_value(make_bundle, kind, k, monkeypatch):
-    monkeypatch.setattr(Catalogue, "attributes_of", lambda _, row: {"kind": row % 3})
+    made = make_bundle(kind)
+    items = [{"kind": row % 3} for row in range(len(made.items.ids))]
+    monkeypatch.setattr(Catalogue, "attributes_of", lambda _, row: items[row])
+    monkeypatch.setattr(StoredColumns, "open", lambda _: build_columns(items))
     caps = [Cap(attribute="kind", most=2)]
-    with load(make_bundle(kind).path, device="cpu") as engine:
+    with load(made.path, device="cpu") as engine:
         for user, found in zip(USERS, engine.recommend_many(USERS, k, caps=caps), strict=True):
             expected, counts = [], Counter()
             for item in engine.recommend(user, 1000).item_ids:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fuserank.bundle import Bundle, Ragged, layout
-from fuserank.errors import FactorisationError, ParityError
+from fuserank.errors import DataError, FactorisationError, ParityError
 from fuserank.export import assemble as module
 from fuserank.export.assemble import ItemTable, Ranker, UserTable, assemble
 from fuserank.export.verify import TOLERANCE
@@ -116,6 +116,18 @@ def test_any_number_of_users_and_items_does(tmp_path, full, schema, table, n_ite
     bundle = Bundle.open(tmp_path / "b")
     assert bundle.array(layout.item_state("item_state")).shape == (n_items, WIDTH)
     assert bundle.has(layout.USER_IDS) == (table is not None)
+
+
+@pytest.mark.parametrize("twice", ["items", "users"])
+def test_an_id_that_stands_there_twice_is_refused(tmp_path, full, schema, twice):
+    tables = {"items": items(4), "users": users(4)}
+    tables[twice] = replace(tables[twice], ids=["0", "x", "2", "x"])
+    with pytest.raises(DataError, match=r"/ids: found id 'x' in rows 1 and 3, expected each id"):
+        assemble(
+            tmp_path / "b", "b", Ranker(name="dot", full=full, schema=schema), tables["items"],
+            users=tables["users"],
+        )  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_parts_that_score_otherwise_are_not_written(

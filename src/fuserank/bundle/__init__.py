@@ -1,6 +1,7 @@
 """The bundle: a directory that joins encoder, graphs, schema and catalogue; the only contract."""
 
 from fuserank.bundle import layout
+from fuserank.bundle.id_index import IdIndex
 from fuserank.bundle.manifest import (
     FORMAT_VERSION,
     CodesInfo,
@@ -23,6 +24,7 @@ __all__ = [
     "EncoderInfo",
     "FileInfo",
     "GraphInfo",
+    "IdIndex",
     "Manifest",
     "Ragged",
     "ScorerInfo",

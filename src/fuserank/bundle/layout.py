@@ -7,11 +7,13 @@ __all__ = [
     "HISTORY",
     "ITEM_IDS",
     "MANIFEST",
+    "NUMBER_ROWS",
     "QUALITY",
     "SCHEMA",
     "SEEN",
     "USER_IDS",
     "WEIGHTS",
+    "column",
     "item_codes",
     "item_state",
     "item_vectors",
@@ -37,6 +39,8 @@ WEIGHTS = "interaction/weights.npy"
 
 ITEM_IDS = "catalogue/ids"
 ATTRIBUTES = "catalogue/attributes"
+NUMBER_ROWS = "catalogue/columns/number_rows.npy"
+"""Where each of the numbers in the columns of attributes stands."""
 
 USER_IDS = "users/ids"
 SEEN = "users/seen"
@@ -58,6 +62,11 @@ def item_state(name: str) -> str:
 def item_codes(name: str) -> str:
     """File of one array of the int8 codes of the item states."""
     return f"catalogue/codes/{name}.npy"
+
+
+def column(what: str) -> str:
+    """What all columns of attributes have of one kind, such as their ``names``."""
+    return f"catalogue/columns/{what}"
 
 
 def item_vectors(field: str) -> str:

@@ -19,7 +19,7 @@ __all__ = [
     "ScorerKind",
 ]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 class ScorerKind(StrEnum):

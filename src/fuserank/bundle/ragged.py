@@ -2,13 +2,17 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
-from typing import Any, Self
+from typing import Any, Self, overload
 
 import numpy as np
 import numpy.typing as npt
 
 __all__ = ["Ragged", "Strings"]
+
+_BLOCK = 4096
+"""Strings whose offsets are read at once where all of them are wanted."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +43,12 @@ class Ragged:
 
 
 @dataclass(frozen=True)
-class Strings:
-    """n strings as UTF-8 in a `Ragged` of bytes.
+class Strings(Sequence[str]):
+    """n strings as UTF-8 in a `Ragged` of bytes; each is decoded when it is asked for.
 
     >>> names = Strings.build(["Léon", "", "Z"])
-    >>> len(names), names[0], list(names)
-    (3, 'Léon', ['Léon', '', 'Z'])
+    >>> len(names), names[0], names[-1], list(names)
+    (3, 'Léon', 'Z', ['Léon', '', 'Z'])
     """
 
     ragged: Ragged
@@ -55,13 +59,37 @@ class Strings:
         rows = [np.frombuffer(text.encode(), dtype=np.uint8) for text in strings]
         return cls(Ragged.build(rows, np.uint8))
 
+    @cached_property
+    def views(self) -> tuple[memoryview, memoryview]:
+        """The bytes and the offsets, of which single ones are quicker to read than of arrays."""
+        return self.ragged.values.data, self.ragged.offsets.data
+
+    def take(self, rows: npt.NDArray[np.integer[Any]]) -> tuple[str, ...]:
+        """Return the strings of some rows, each from 0 to n - 1."""
+        values, offsets = self.views[0], self.ragged.offsets
+        edges = zip(offsets[rows].tolist(), offsets[rows + 1].tolist(), strict=True)
+        return tuple([str(values[a:b], "utf-8") for a, b in edges])
+
     def __len__(self) -> int:
         return len(self.ragged)
 
-    def __getitem__(self, row: int) -> str:
-        return self.ragged[row].tobytes().decode()
+    @overload
+    def __getitem__(self, row: int) -> str: ...
+
+    @overload
+    def __getitem__(self, row: slice) -> list[str]: ...
+
+    def __getitem__(self, row: int | slice) -> str | list[str]:
+        if isinstance(row, slice):
+            return [self[each] for each in range(len(self))[row]]
+        values, offsets = self.views
+        at = row if row >= 0 else row + len(self)
+        if at < 0:
+            raise IndexError(f"row {row} of {len(self)} strings")
+        return str(values[offsets[at] : offsets[at + 1]], "utf-8")
 
     def __iter__(self) -> Iterator[str]:
-        data = self.ragged.values.tobytes()
-        edges = self.ragged.offsets.tolist()
-        return (data[a:b].decode() for a, b in pairwise(edges))
+        values, offsets = self.views[0], self.ragged.offsets
+        for first in range(0, len(self), _BLOCK):
+            edges = pairwise(offsets[first : first + _BLOCK + 1].tolist())
+            yield from (str(values[a:b], "utf-8") for a, b in edges)

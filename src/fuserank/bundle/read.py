@@ -11,6 +11,7 @@ import numpy.typing as npt
 from numpy.lib.format import open_memmap
 
 from fuserank.bundle import layout
+from fuserank.bundle.id_index import IdIndex
 from fuserank.bundle.manifest import FileInfo, Manifest
 from fuserank.bundle.ragged import Ragged, Strings
 from fuserank.errors import BundleFormatError, BundleIntegrityError, SchemaError
@@ -107,6 +108,21 @@ class Bundle:
     def strings(self, name: str) -> Strings:
         """Map a column of strings."""
         return Strings(self.ragged(name))
+
+    def ids(self, name: str) -> IdIndex:
+        """Map a column of ids, and their rows by id.
+
+        Raises:
+            BundleIntegrityError: it is missing, or not the index of these ids.
+        """
+        slots = f"{name}.slots.npy"
+        try:
+            return IdIndex(self.strings(name), self.array(slots))
+        except ValueError as error:
+            raise BundleIntegrityError(
+                f"{self.path / slots}: not the index of {name}; found {error}; "
+                "export the bundle again"
+            ) from error
 
 
 def digest(path: Path, on_progress: Callable[[int], None] | None = None) -> str:

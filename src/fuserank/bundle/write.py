@@ -1,7 +1,7 @@
 """Writing a bundle: beside its place, flushed, and renamed when it is whole."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
@@ -14,6 +14,7 @@ from numpy.lib.format import open_memmap
 
 from fuserank.bundle import layout
 from fuserank.bundle.atomic import write_directory
+from fuserank.bundle.id_index import IdIndex
 from fuserank.bundle.manifest import FileInfo, Manifest
 from fuserank.bundle.ragged import Ragged, Strings
 from fuserank.bundle.read import digest
@@ -57,6 +58,16 @@ class BundleWriter:
     def add_strings(self, name: str, strings: Strings) -> None:
         """Add a column of strings."""
         self.add_ragged(name, strings.ragged)
+
+    def add_ids(self, name: str, ids: Iterable[str]) -> None:
+        """Add a column of ids, and what finds their rows by id.
+
+        Raises:
+            DataError: an id stands there twice.
+        """
+        index = IdIndex.build(ids, name)
+        self.add_strings(name, index.ids)
+        self.add_array(f"{name}.slots.npy", index.slots)
 
     def finish(self, manifest: Manifest) -> None:
         """Write the manifest, with size and digest of every file added so far.

@@ -1,17 +1,16 @@
-"""Which items have which attributes: one column an attribute, made when it is first asked for."""
+"""Which items have which attributes, by one column an attribute."""
 
 import difflib
 import threading
-from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from fuserank.engine.predicates import OneOf, Predicate, Range, Scalar, as_number, entries
+from fuserank.engine.attribute_columns import MISSING, Column, ReadColumn
+from fuserank.engine.predicates import OneOf, Predicate, Range, Scalar
 from fuserank.engine.scoring import Eligibility
 from fuserank.engine.scoring.eligibility import pack
 from fuserank.engine.scoring.kernels import BLOCK
@@ -23,7 +22,6 @@ Rows = npt.NDArray[np.int32]
 Words = npt.NDArray[np.uint64]
 
 _NO_ROWS = np.empty(0, dtype=np.int32)
-_MISSING = object()
 
 _RECENT = 64
 """Predicates whose bitmaps are kept: 8 MB of a catalogue of a million items."""
@@ -38,103 +36,34 @@ _MAX_NAMED = 20
 """Attributes that an error lists."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Column:
-    """The rows of every value of an attribute, and its numbers in order.
-
-    Attributes:
-        codes: of each value its place in `starts`; equal numbers are one value.
-        starts: (n_values + 1,) int64: the rows of value c are rows[starts[c]:starts[c + 1]].
-        rows: (n_entries,) int32; of one value ascending.
-        numbers: (m,) float64, ascending.
-        number_rows: (m,) int32: where they stand.
-    """
-
-    codes: Mapping[Scalar, int]
-    starts: npt.NDArray[np.int64]
-    rows: Rows
-    numbers: npt.NDArray[np.float64]
-    number_rows: Rows
-
-    @classmethod
-    def build(
-        cls, values: Iterable[object], before: "_Column | None" = None, first: int = 0
-    ) -> Self | None:
-        """Read an attribute of every item, `_MISSING` where one lacks it; None where all do.
-
-        Args:
-            values: of rows from `first` on.
-            before: what was read of the rows before these.
-            first: how many those are.
-        """
-        codes: dict[Scalar, int] = {} if before is None else dict(before.codes)
-        entry_codes, entry_rows = array("i"), array("i")
-        is_known = before is not None
-        for row, value in enumerate(values, first):
-            is_known = is_known or value is not _MISSING
-            for entry in entries(value):
-                entry_codes.append(codes.setdefault(entry, len(codes)))
-                entry_rows.append(row)
-        if not is_known:
-            return None
-        of_entry, rows = np.array(entry_codes, np.int32), np.array(entry_rows, np.int32)
-        if before is not None:
-            earlier = np.repeat(np.arange(len(before.codes)), np.diff(before.starts))
-            of_entry = np.concatenate([earlier.astype(np.int32), of_entry])
-            rows = np.concatenate([before.rows, rows])
-        order = np.argsort(of_entry, kind="stable")
-        rows = rows[order]
-        counts = np.bincount(of_entry, minlength=len(codes))
-        numbers = np.array([as_number(value) for value in codes], dtype=np.float64)
-        of_row = np.repeat(numbers, counts)
-        is_number = ~np.isnan(of_row)
-        by_number = np.argsort(of_row[is_number], kind="stable")
-        return cls(
-            codes=codes,
-            starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-            rows=rows,
-            numbers=of_row[is_number][by_number],
-            number_rows=rows[is_number][by_number],
-        )
-
-    def count(self, value: Scalar) -> int:
-        """Return how many rows have a value."""
-        code = self.codes.get(value)
-        return 0 if code is None else int(self.starts[code + 1] - self.starts[code])
-
-    def rows_of(self, test: OneOf | Range) -> Rows:
-        """Return the rows of which a test holds; a row may stand there more than once."""
-        if isinstance(test, Range):
-            first = 0 if test.least is None else np.searchsorted(self.numbers, test.least, "left")
-            last = None if test.most is None else np.searchsorted(self.numbers, test.most, "right")
-            return self.number_rows[first:last]
-        codes = [self.codes[value] for value in test.values if value in self.codes]
-        return np.concatenate(
-            [_NO_ROWS, *(self.rows[self.starts[c] : self.starts[c + 1]] for c in codes)]
-        )
-
-
 class AttributeIndex:
-    """Answers predicates for every item at once, out of columns that it makes and keeps.
+    """Answers predicates for every item at once, out of stored columns or such as it makes.
 
-    A column costs one look at every item's attributes and some tens of bytes an entry; there are at
-    most as many as attributes. Safe under concurrent callers.
+    One that it makes, when it is first asked for, costs a look at every item's attributes and some
+    tens of bytes an entry; it is kept. Safe under concurrent callers.
     """
 
-    def __init__(self, n_items: int, attributes_of: Callable[[int], Mapping[str, Any]]) -> None:
+    def __init__(
+        self,
+        n_items: int,
+        attributes_of: Callable[[int], Mapping[str, Any]],
+        stored: Mapping[str, Column] | None = None,
+    ) -> None:
         """Take a catalogue that does not change.
 
         Args:
             n_items: items, rows 0 to n_items - 1.
             attributes_of: returns the attributes of a row.
+            stored: the columns of all attributes; None where they are to be made.
         """
         self._n_items = n_items
         self._attributes_of = attributes_of
         self._eligibility = Eligibility(n_items)
-        self._columns: dict[str, _Column] = {}
-        self._names: frozenset[str] | None = None
+        self._stored = stored or {}
+        self._columns: dict[str, ReadColumn] = {}
+        self._names = None if stored is None else frozenset(stored)
         # Columns of the first rows alone, and how many rows those are.
-        self._earlier: dict[str, tuple[_Column, int]] = {}
+        self._earlier: dict[str, tuple[ReadColumn, int]] = {}
         self._building = threading.Lock()
         self._words_of = lru_cache(_RECENT)(self._evaluate)
 
@@ -170,7 +99,9 @@ class AttributeIndex:
         column = self._column(attribute)
         if column is None:
             return self._bitmap(_NO_ROWS)
-        common = {value for value in values if column.count(value) * _SPARSE >= self._n_items}
+        wanted = list(values)
+        is_common = column.counts(wanted) * _SPARSE >= self._n_items
+        common = {value for value, yes in zip(wanted, is_common, strict=True) if yes}
         words = self._bitmap(column.rows_of(OneOf(values=frozenset(values) - common)))
         for value in common:  # of which there are few, and many ask
             test = OneOf(values=frozenset([value]))
@@ -203,18 +134,18 @@ class AttributeIndex:
                     self._names = frozenset(found)
         return self._names
 
-    def _column(self, attribute: str) -> _Column | None:
+    def _column(self, attribute: str) -> Column | None:
         """Return the column of an attribute, None of one that no item has."""
-        column = self._columns.get(attribute)
+        column = self._stored.get(attribute) or self._columns.get(attribute)
         if column is not None or (self._names is not None and attribute not in self._names):
             return column
         with self._building:
             if attribute not in self._columns:
                 before, first = self._earlier.get(attribute, (None, 0))
-                values = (item.get(attribute, _MISSING) for item in self._items(first))
-                column = _Column.build(values, before, first)
-                if column is not None:
-                    self._columns[attribute] = column
+                values = (item.get(attribute, MISSING) for item in self._items(first))
+                made = ReadColumn.build(values, before, first)
+                if made is not None:
+                    self._columns[attribute] = made
         if attribute not in self._columns:
             # Names that callers make up are not kept: knowing all that there are tells them.
             self.names()

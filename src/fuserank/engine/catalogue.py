@@ -27,8 +27,7 @@ class Catalogue:
 
     def __init__(self, bundle: Bundle) -> None:
         """Map the catalogue of a bundle."""
-        self._ids = list(bundle.strings(layout.ITEM_IDS))
-        self._row_of = {item_id: row for row, item_id in enumerate(self._ids)}
+        self._index = bundle.ids(layout.ITEM_IDS)
         self._attributes = bundle.strings(layout.ATTRIBUTES)
         self._decoder = msgspec.json.Decoder(dict[str, Any])
         self.states: dict[str, Array] = {
@@ -42,21 +41,21 @@ class Catalogue:
         }
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self._index)
 
     @property
     def every_id(self) -> Sequence[str]:
-        """Ids by row."""
-        return self._ids
+        """Ids by row, which are decoded as they are read."""
+        return self._index.ids
 
     @property
     def row_of(self) -> Mapping[str, int]:
         """Rows by item id."""
-        return self._row_of
+        return self._index
 
     def ids(self, rows: Rows) -> tuple[str, ...]:
         """Return the ids of rows."""
-        return tuple(self._ids[row] for row in rows.tolist())
+        return self._index.ids.take(rows)
 
     def rows(self, item_ids: Sequence[str], field: str) -> Rows:
         """Return the rows of items that must exist.
@@ -66,15 +65,11 @@ class Catalogue:
             UnknownItemError: an id that the catalogue does not hold.
         """
         check_list(item_ids, field)
-        try:
-            return np.array([self._row_of[item_id] for item_id in item_ids], dtype=np.int64)
-        except (KeyError, TypeError):
-            unknown = [
-                item_id
-                for item_id in item_ids
-                if not isinstance(item_id, str) or item_id not in self._row_of
-            ]
-            raise unknown_items(unknown, field, len(self)) from None
+        found = [self._index.find(item_id) for item_id in item_ids]
+        if None in found:
+            unknown = [i for i, row in zip(item_ids, found, strict=True) if row is None]
+            raise unknown_items(unknown, field, len(self))
+        return np.array(found, dtype=np.int64)
 
     def known_rows(self, item_ids: Collection[str], field: str) -> Rows:
         """Return the rows of those items that exist.
@@ -83,12 +78,8 @@ class Catalogue:
             RequestError: not a list of ids.
         """
         check_list(item_ids, field)
-        rows = [
-            self._row_of[item_id]
-            for item_id in item_ids
-            if isinstance(item_id, str) and item_id in self._row_of
-        ]
-        return np.array(rows, dtype=np.int64)
+        found = map(self._index.find, item_ids)
+        return np.array([row for row in found if row is not None], dtype=np.int64)
 
     def attributes(self, rows: Rows) -> list[dict[str, Any]]:
         """Return the attributes of rows, such as titles."""

@@ -1,53 +1,42 @@
 """The engine: a loaded bundle that recommends, scores and encodes."""
 
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-import numpy as np
-import numpy.typing as npt
-
 from fuserank.bundle import Bundle, layout
+from fuserank.engine.answering import Answerer
 from fuserank.engine.caps import Cap
 from fuserank.engine.catalogue import Catalogue
+from fuserank.engine.description import describe
 from fuserank.engine.diversity import Diversity
 from fuserank.engine.encoder import TextEncoder, check_space
 from fuserank.engine.encoder_config import TextRole
+from fuserank.engine.filters import ItemFilter, check_filters
 from fuserank.engine.live.live_items import LiveItems
 from fuserank.engine.live.opening import open_live
 from fuserank.engine.live.snapshot import Snapshot
 from fuserank.engine.predicates import Predicate, check_where
 from fuserank.engine.providers import Device, cores, resolve_device
-from fuserank.engine.ranking import Ranking
 from fuserank.engine.results import (
     BundleInfo,
     Embeddings,
-    FieldInfo,
     Item,
     Plan,
     Recommendation,
     Scores,
-    Timings,
-    probabilities,
 )
 from fuserank.engine.scorers import open_scorer
-from fuserank.engine.scoring import TopK
 from fuserank.engine.selection import Selection
 from fuserank.engine.session import GraphSession
 from fuserank.engine.text_graph import TokenCounts
-from fuserank.engine.user_inputs import PreparedUsers
 from fuserank.engine.vector_cache import CacheInfo
-from fuserank.engine.view import View, Views
+from fuserank.engine.view import Views
 from fuserank.errors import BundleStateError, RequestError
-from fuserank.schema import Side
 
 __all__ = ["Engine", "TextStats", "load"]
 
-_NO_ROWS = np.empty(0, dtype=np.int64)
-
-Array = npt.NDArray[Any]
 Request = Mapping[str, object]
 
 
@@ -64,6 +53,7 @@ def load(
     *,
     live: str | Path | None = None,
     threads: int = 0,
+    shared: bool = False,
     on_progress: Callable[[int], None] | None = None,
 ) -> "Engine":
     """Check and load a bundle, and warm it up, so that the first request is as quick as the next.
@@ -75,6 +65,8 @@ def load(
             it is missing, and shared by any number of processes. Without one the catalogue stays
             as it is.
         threads: threads of a scan and of the encoder; 0 takes one for each core.
+        shared: other processes load the same bundle: its int8 codes are scanned where they are
+            mapped, once for all of them, and not copied. That may make scans slower.
         on_progress: called with the bytes that were checked since the last call.
 
     Raises:
@@ -84,7 +76,7 @@ def load(
     """
     resolved = resolve_device(device)
     bundle = Bundle.open(Path(path), on_progress=on_progress)
-    engine = Engine(bundle, resolved, live=live, threads=threads or cores())
+    engine = Engine(bundle, resolved, live=live, threads=threads or cores(), shared=shared)
     try:
         engine.warm()
     except BaseException:
@@ -108,6 +100,7 @@ class Engine:
         *,
         live: str | Path | None = None,
         threads: int = 1,
+        shared: bool = False,
     ) -> None:
         """Load a bundle that was opened, on a resolved device; `load` does all of it."""
         manifest = bundle.manifest
@@ -118,11 +111,12 @@ class Engine:
             self._encoder = TextEncoder.load(directory, device, threads=threads)
             check_space(self._encoder.space, manifest.encoder.space, str(directory))
         # The user graph is small: handing parts of it to other threads costs more than it saves.
-        self._user_graph = GraphSession(bundle.file(layout.GRAPHS["user"]), device, threads=1)
-        self._scorer = open_scorer(bundle, catalogue, device, threads)
+        user_graph = GraphSession(bundle.file(layout.GRAPHS["user"]), device, threads=1)
+        self._answerer = Answerer(user_graph)
+        self._scorer = open_scorer(bundle, catalogue, device, threads, shared=shared)
         encode = self._encoder.encode if self._encoder else None
         self._views = Views(bundle, catalogue, self._scorer, encode)
-        self._info = _describe(bundle, device, len(self._views.users))
+        self._info = describe(bundle, device, len(self._views.users))
         # A request reads it once: what it sees then does not change until it is answered.
         self._view = self._views.of_bundle()
         self._live: LiveItems | None = None
@@ -197,6 +191,7 @@ class Engine:
         exclude: Collection[str] = (),
         allow: Collection[str] | None = None,
         include_seen: bool = False,
+        filters: Sequence[ItemFilter] | None = None,
         where: Sequence[Predicate] = (),
         caps: Sequence[Cap] = (),
         diversity: Diversity | None = None,
@@ -204,39 +199,24 @@ class Engine:
     ) -> list[Recommendation]:
         """Return the k best items of several users, who share one pass over the catalogue.
 
-        Args, errors and meaning are those of `recommend`.
+        Args, errors and meaning are those of `recommend`. Where users differ in what `exclude`,
+        `allow` and `include_seen` are to be, `filters` say it in their place: one for each user.
         """
-        started = time.perf_counter()
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
             raise RequestError(f"k: found {k!r}, expected a whole number of 1 or more", field="k")
         selection = Selection(k=k, caps=caps, diversity=diversity)
         wanted = _plan(plan)
         check_where(where)
+        for_all = ItemFilter(exclude=exclude, allow=allow, include_seen=include_seen)
+        if filters is None:
+            filters = [for_all] * len(users)
+        else:
+            check_filters(filters, len(users), for_all)
         if not users:
             return []
-        view = self._view
-        prepared, states, timings = self._user_states(view, users)
-        excluded = view.items.known_rows(exclude, "exclude")
-        allowed = None if allow is None else view.items.known_rows(allow, "allow")
-        scan_started = time.perf_counter()
-        words = view.eligibility.words(
-            [
-                (excluded if include_seen else np.concatenate([excluded, seen]), allowed)
-                for seen in prepared.seen
-            ]
+        return self._answerer.recommend(
+            self._view, users, selection, filters=filters, where=where, plan=wanted
         )
-        if where:
-            words &= view.index.words(where)
-        ranking = Ranking(view.scorer, states, wanted)
-        best = view.selector.best(ranking.best, words, selection)
-        ended = time.perf_counter()
-        timings = replace(
-            timings, scan_ms=(ended - scan_started) * 1e3, total_ms=(ended - started) * 1e3
-        )
-        return [
-            self._recommendation(view, best, index, served_as, plan=ranking.plan, timings=timings)
-            for index, served_as in enumerate(prepared.served_as)
-        ]
 
     def score(self, user: Request, item_ids: Sequence[str]) -> Scores:
         """Return the scores of named items for a user, in the order of the ids.
@@ -245,22 +225,7 @@ class Engine:
             RequestError: a field the bundle does not have, a value of the wrong type.
             UnknownItemError: an item id that the catalogue does not hold.
         """
-        started = time.perf_counter()
-        view = self._view
-        rows = view.items.rows(item_ids, "item_ids")
-        prepared, states, timings = self._user_states(view, [user])
-        scan_started = time.perf_counter()
-        scores = view.scorer.score(states, rows)[0]
-        ended = time.perf_counter()
-        return Scores(
-            item_ids=tuple(item_ids),
-            scores=scores,
-            probabilities=probabilities(scores),
-            served_as=prepared.served_as[0],
-            timings=replace(
-                timings, scan_ms=(ended - scan_started) * 1e3, total_ms=(ended - started) * 1e3
-            ),
-        )
+        return self._answerer.score(self._view, user, item_ids)
 
     def encode(self, texts: Sequence[str], role: TextRole = TextRole.PASSAGE) -> Embeddings:
         """Return the embeddings of texts, as the bundle's encoder makes them.
@@ -381,8 +346,7 @@ class Engine:
         if len(snapshot.parts) > 1 and len(self._view.items) == len(self._views.catalogue):
             # What scans new items may run elsewhere than what scans the bundle's: not on a request
             # for the first time.
-            _, states, _ = self._user_states(view, [{}])
-            view.scorer.top_k(states, view.eligibility.words([(_NO_ROWS, None)]), 1)
+            self._answerer.warm(view)
         self._view = view
 
     def _editable(self) -> LiveItems:
@@ -392,55 +356,6 @@ class Engine:
                 "`fuserank.load(…, live=…)`, or to `fuserank serve --live`"
             )
         return self._live
-
-    def _user_states(
-        self, view: View, users: Sequence[Request]
-    ) -> tuple[PreparedUsers, dict[str, Array], Timings]:
-        prepared = view.inputs.prepare(users)
-        started = time.perf_counter()
-        states = self._user_graph.run(prepared.tensors)
-        elapsed_ms = (time.perf_counter() - started) * 1e3
-        return prepared, states, replace(prepared.timings, user_graph_ms=elapsed_ms)
-
-    def _recommendation(
-        self, view: View, best: TopK, index: int, served_as: str, *, plan: Plan, timings: Timings
-    ) -> Recommendation:
-        size = int(best.sizes[index])
-        scores = best.scores[index, :size]
-        return Recommendation(
-            item_ids=view.items.ids(best.rows[index, :size]),
-            scores=scores,
-            probabilities=probabilities(scores),
-            plan=plan.value,
-            served_as=served_as,
-            timings=timings,
-            degraded=plan is not Plan.EXACT,
-            degraded_reason="" if plan is Plan.EXACT else "requested",
-        )
-
-
-def _describe(bundle: Bundle, device: Device, n_users: int) -> BundleInfo:
-    manifest = bundle.manifest
-    return BundleInfo(
-        name=manifest.name,
-        version=manifest.version,
-        format_version=manifest.format_version,
-        space=manifest.space,
-        model=manifest.model,
-        scorer=manifest.scorer.kind.value,
-        n_items=manifest.n_items,
-        n_users=n_users,
-        title=manifest.title,
-        threshold=manifest.threshold,
-        encoder=manifest.encoder.model if manifest.encoder else None,
-        precision=manifest.encoder.precision if manifest.encoder else None,
-        device=device.value,
-        user_fields=tuple(
-            FieldInfo(name=f.field.name, kind=f.field.kind.value)
-            for f in bundle.schema.side(Side.USER, Side.CONTEXT)
-        ),
-        degraded=manifest.encoder.degraded if manifest.encoder else (),
-    )
 
 
 def _plan(plan: object) -> Plan:

@@ -27,7 +27,9 @@ __all__ = ["HostScorers", "open_resident_scorer", "open_scorer"]
 Array = npt.NDArray[Any]
 
 
-def open_scorer(bundle: Bundle, catalogue: Catalogue, device: Device, threads: int) -> Scorer:
+def open_scorer(
+    bundle: Bundle, catalogue: Catalogue, device: Device, threads: int, *, shared: bool = False
+) -> Scorer:
     """Return what scans a bundle's catalogue on a device.
 
     Args:
@@ -35,6 +37,8 @@ def open_scorer(bundle: Bundle, catalogue: Catalogue, device: Device, threads: i
         catalogue: of the same bundle.
         device: `CPU` or `CUDA`, as `resolve_device` returned it.
         threads: threads of a scan.
+        shared: scan the codes where they are mapped, of which processes share one copy, rather than
+            a copy of this process's own.
 
     Raises:
         ProviderError: a graph does not run on the device.
@@ -43,7 +47,7 @@ def open_scorer(bundle: Bundle, catalogue: Catalogue, device: Device, threads: i
         return open_resident_scorer(bundle, catalogue, device, threads)
     codes = bundle.manifest.codes
     return HostScorers(bundle).make(
-        catalogue.states, None if codes is None else _read_codes(bundle, codes), threads
+        catalogue.states, None if codes is None else _read_codes(bundle, codes, shared), threads
     )
 
 
@@ -116,9 +120,10 @@ def _read_layers(bundle: Bundle) -> list[DenseLayer]:
     ]
 
 
-def _read_codes(bundle: Bundle, info: CodesInfo) -> Codes:
+def _read_codes(bundle: Bundle, info: CodesInfo, shared: bool) -> Codes:
+    blocks = bundle.array(layout.item_codes("blocks"))
     return Codes(
-        blocks=in_memory(bundle.array(layout.item_codes("blocks"))),
+        blocks=blocks if shared else in_memory(blocks),
         scales=bundle.array(layout.item_codes("scales")),
         errors=bundle.array(layout.item_codes("errors")),
         irregular=bundle.array(layout.item_codes("irregular")),

@@ -1,5 +1,6 @@
 """The users that a bundle knows: their encoded fields, what they chose and what they have seen."""
 
+from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
@@ -25,11 +26,11 @@ class StoredUsers:
 
     def __init__(self, bundle: Bundle) -> None:
         """Map the stored users of a bundle."""
-        self._row_of: dict[str, int] = {}
+        self._row_of: Mapping[str, int] = {}
         self.tensors: dict[str, Array] = {}
         if not bundle.has(layout.USER_IDS):
             return
-        self._row_of = {user: row for row, user in enumerate(bundle.strings(layout.USER_IDS))}
+        self._row_of = bundle.ids(layout.USER_IDS)
         self._seen = bundle.ragged(layout.SEEN)
         self._history = bundle.ragged(layout.HISTORY)
         self.tensors = {

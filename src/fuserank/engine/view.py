@@ -15,6 +15,7 @@ from fuserank.engine.results import Embeddings
 from fuserank.engine.scoring import Eligibility, Scorer
 from fuserank.engine.scoring.eligibility import full_words
 from fuserank.engine.selection import Selector
+from fuserank.engine.stored_columns import StoredColumns
 from fuserank.engine.stored_users import StoredUsers
 from fuserank.engine.user_inputs import UserInputs
 
@@ -82,7 +83,9 @@ class Views:
             segment=segment,
             first=0,
             words=full_words(len(catalogue)),
-            index=AttributeIndex(len(catalogue), catalogue.attributes_of),
+            index=AttributeIndex(
+                len(catalogue), catalogue.attributes_of, StoredColumns.open(bundle).by_name()
+            ),
         )
 
     def of_bundle(self) -> View:

@@ -23,6 +23,7 @@ from fuserank.bundle import (
     write_bundle,
 )
 from fuserank.engine.encoder import TextEncoder
+from fuserank.export.columns import build_columns, write_columns
 from fuserank.export.factorise import Factorised, factorise
 from fuserank.export.items import write_item_codes, write_item_states
 from fuserank.export.selection import select_graph
@@ -133,6 +134,7 @@ def assemble(
         on_progress: called with the number of items precomputed since the last call.
 
     Raises:
+        DataError: an item's or a user's id stands there twice.
         FactorisationError: the graph cannot be split.
         ParityError: the parts do not score as the full graph does.
     """
@@ -151,12 +153,12 @@ def assemble(
             writer.add_directory(layout.ENCODER, encoder)
             info = _encoder_info(encoder, degraded)
         _write_catalogue(writer, items)
+        if users is not None:
+            _write_users(writer, users)
         states = write_item_states(
             writer, graphs["item"], items.inputs, len(items.ids), on_progress
         )
         codes = write_item_codes(writer, parts.scorer, states, parts.weights)
-        if users is not None:
-            _write_users(writer, users)
         writer.finish(
             Manifest(
                 name=name,
@@ -252,15 +254,16 @@ def _space(encoder: EncoderInfo | None, schema: Schema) -> str:
 
 
 def _write_catalogue(writer: BundleWriter, items: ItemTable) -> None:
-    writer.add_strings(layout.ITEM_IDS, Strings.build(items.ids))
+    writer.add_ids(layout.ITEM_IDS, items.ids)
     attributes = (json.dumps(entry, ensure_ascii=False) for entry in items.attributes)
     writer.add_strings(layout.ATTRIBUTES, Strings.build(attributes))
+    write_columns(writer, build_columns(items.attributes))
     for name, vectors in items.vectors.items():
         writer.add_array(layout.item_vectors(name), vectors)
 
 
 def _write_users(writer: BundleWriter, users: UserTable) -> None:
-    writer.add_strings(layout.USER_IDS, Strings.build(users.ids))
+    writer.add_ids(layout.USER_IDS, users.ids)
     writer.add_ragged(layout.SEEN, users.seen)
     writer.add_ragged(layout.HISTORY, users.history)
     for name, array in users.inputs.items():

@@ -360,7 +360,7 @@ def test_new_items_are_scanned_on_the_cpu_where_the_others_lie_on_a_device(
     made = make_bundle(kind)
     plain = open_live(made)
 
-    def resident(bundle, catalogue, device, threads):
+    def resident(bundle, catalogue, device, threads, *, shared):
         return open_resident_scorer(bundle, catalogue, device, threads)
 
     monkeypatch.setattr("fuserank.engine.engine.open_scorer", resident)
@@ -420,7 +420,7 @@ def check_one_segment(engine, alive, k):
     scorer = engine._live._replay._scorers.make(whole, None, 1)
     assert isinstance(scorer, FusedScorer)
     users = [{"user_id": "u5"}, {"age": 3}, {"history": [alive[0], alive[-1]]}]
-    _, states, _ = engine._user_states(view, users)
+    _, states, _ = engine._answerer.states(view, users)
     words = np.full((1, -(-len(rows) // 64)), ~np.uint64(0))
     expected = scorer.top_k(states, words, k)
     for at, found in enumerate(engine.recommend_many(users, k, include_seen=True)):
