@@ -1,10 +1,7 @@
 """What goes wrong around a server of several processes, and what its callers see of it."""
 
 import contextlib
-import json
 import os
-import queue
-import re
 import selectors
 import shutil
 import signal
@@ -15,7 +12,9 @@ import threading
 
 import grpc
 import numpy as np
+import psutil
 import pytest
+from tests.e2e.serving import WAIT_S, connect, serving, stub_of
 
 import fuserank
 from fuserank.bench.synthetic import SyntheticItems, synthetic_bundle, synthetic_requests
@@ -23,7 +22,6 @@ from fuserank.errors import FuserankError
 from fuserank.server.client import Client
 from fuserank.server.conversion import user_to_proto
 from fuserank.server.pb import recommender_pb2 as pb
-from fuserank.server.pb import recommender_pb2_grpc
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
@@ -60,24 +58,6 @@ int gettimeofday(struct timeval *t, void *zone) {
     return rc;
 }
 """
-RETRIES = json.dumps(
-    {
-        "methodConfig": [
-            {
-                "name": [{"service": "fuserank.v1.RecommenderService"}],
-                "retryPolicy": {
-                    "maxAttempts": 5,
-                    "initialBackoff": "0.2s",
-                    "maxBackoff": "2s",
-                    "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
-                },
-            }
-        ]
-    }
-)
-OPTIONS = ["--device=cpu", "--port=0", "--http.port=-1", "--grace-s=20", "--processes"]
-WAIT_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -88,83 +68,6 @@ def bundle(tmp_path_factory):
 @pytest.fixture(scope="module")
 def requests():
     return synthetic_requests(16, ITEMS)
-
-
-class Served:
-    """A server process: its address, and what it says on stderr as it comes."""
-
-    def __init__(self, bundle, processes, environment):
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "fuserank", "serve", bundle, *OPTIONS, str(processes)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **environment},
-        )
-        self.lines, self._log = [], queue.SimpleQueue()
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-        line = self.process.stdout.readline()
-        assert line.startswith("listening on "), "".join(self.words())
-        self.address = line.removeprefix("listening on ").strip()
-        with Client(self.address) as client:
-            client.wait_until_ready(WAIT_S)
-        self.workers = {}
-        for _ in range(processes if processes > 1 else 0):
-            self.wait_for_worker()
-
-    def _read(self):
-        for line in self.process.stderr:
-            self._log.put(line)
-
-    def until(self, pattern):
-        while True:
-            self.lines.append(self._log.get(timeout=WAIT_S))
-            if found := re.search(pattern, self.lines[-1]):
-                return found
-
-    def wait_for_worker(self):
-        """Take note of the next worker that serves."""
-        found = self.until(r"worker (\d), process (\d+), serves")
-        self.workers[int(found[1])] = int(found[2])
-
-    def words(self):
-        """Return all that it said, once it has ended."""
-        self._reader.join(WAIT_S)
-        while not self._log.empty():
-            self.lines.append(self._log.get())
-        return self.lines
-
-    def stop(self):
-        self.process.terminate()
-        return self.process.wait(WAIT_S)
-
-
-@contextlib.contextmanager
-def serving(bundle, processes, environment=()):
-    served = Served(bundle, processes, dict(environment))
-    try:
-        yield served
-    finally:
-        served.process.kill()  # workers drain once their supervisor is gone
-        served.process.wait()
-        served.words()
-        served.process.stdout.close()
-        served.process.stderr.close()
-
-
-def connect(address):
-    """Return a channel with retries and a connection of its own, which channels share else."""
-    options = [
-        ("grpc.use_local_subchannel_pool", 1),
-        ("grpc.service_config", RETRIES),
-        ("grpc.max_receive_message_length", -1),
-    ]
-    return grpc.insecure_channel(address, options)
-
-
-def stub_of(channel):
-    return recommender_pb2_grpc.RecommenderServiceStub(channel)
 
 
 def one(requests):
@@ -319,6 +222,41 @@ def test_a_slow_reader_keeps_nobody_waiting_and_gets_all_of_it(bundle, requests)
         proxy.gate.set()
         found = [tuple(one.item_ids) for one in call.result(WAIT_S).recommendations]
         assert found == expected * 64
+
+
+def test_a_stream_that_is_not_read_holds_up_itself_alone_and_loses_nothing(bundle, requests):
+    with fuserank.load(bundle, "cpu") as engine:
+        expected = [found.item_ids for found in engine.recommend_many(requests, 1000)]
+    users, taken = [user_to_proto(request) for request in requests], 0
+    long = pb.Eligibility(exclude=["no such item" * 1_000])
+
+    def messages(count):  # of 12 KB, more than transports hold, and their replies 20 KB
+        nonlocal taken
+        for number in range(count):
+            taken += 1
+            request = pb.RecommendRequest(user=users[number % 16], k=1000, eligibility=long)
+            yield pb.RecommendStreamRequest(id=number, request=request)
+
+    with (
+        serving(bundle, 1) as served,
+        connect(served.address) as channel,
+        Client(served.address) as client,
+    ):
+        process = psutil.Process(served.process.pid)
+        assert len(list(stub_of(channel).RecommendStream(messages(500)))) == 500
+        before, taken = process.memory_full_info().uss, 0
+        call = stub_of(channel).RecommendStream(messages(4_000))
+        replies, seen = [next(call)], 0
+        while taken > seen:  # until the server takes no more of it
+            seen = taken
+            for _ in range(50):
+                assert client.recommend(requests[1], 10).item_ids == expected[1][:10]
+        assert taken < 2_000
+        assert process.memory_full_info().uss - before < 20 * 2**20  # all replies are 80 MB
+        replies += call
+    assert sorted(reply.id for reply in replies) == list(range(4_000))
+    for reply in replies:
+        assert tuple(reply.response.recommendation.item_ids) == expected[reply.id % 16]
 
 
 def test_sigterm_lets_a_call_in_flight_finish(bundle, requests):

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
+from dataclasses import asdict
 
 import aiohttp
 import grpc
@@ -23,7 +24,7 @@ from fuserank.engine.results import (
 )
 from fuserank.errors import RequestError, UnavailableError, UnknownItemError
 from fuserank.server.answers import Answers
-from fuserank.server.batching import BatchingConfig
+from fuserank.server.batching_config import BatchingConfig
 from fuserank.server.bundles import Bundles
 from fuserank.server.client import Client
 from fuserank.server.config import ServerConfig
@@ -79,8 +80,12 @@ class FakeEngine:
             timings=self.timings,
         )
 
-    def recommend_many(self, users, k=10, **options):
-        return [self.recommend(user, k, **options) for user in users]
+    def recommend_many(self, users, k=10, *, filters=None, **options):
+        each = [{}] * len(users) if filters is None else map(asdict, filters)
+        return [
+            self.recommend(user, k, **options, **mine)
+            for user, mine in zip(users, each, strict=True)
+        ]
 
     def score(self, user, item_ids):
         self._begin(user)

@@ -352,21 +352,6 @@ def test_what_fails_inside_is_not_told(running, operator, monkeypatch):
     assert "division" not in str(caught.value)
 
 
-def test_one_of_several_processes_changes_nothing(running, operator):
-    running.admin._alone = False
-    version = operator.list()[0].info.version
-    for call in (
-        lambda: operator.load("dot"),
-        lambda: operator.promote(version),
-        operator.rollback,
-        lambda: operator.forget("42"),
-    ):
-        with pytest.raises(BundleError, match="several processes share the port"):
-            call()
-    assert len(operator.list()) == 1
-    assert running.forgotten == []
-
-
 def test_nothing_is_compared_where_the_share_is_zero(begin):
     running = begin(shadow_share=0.0)
     with AdminClient(running.address) as operator:

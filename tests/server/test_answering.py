@@ -14,7 +14,7 @@ from fuserank.server.admin import AdminServicer
 from fuserank.server.admin_client import AdminClient
 from fuserank.server.admission import Admission, AdmissionConfig
 from fuserank.server.answering import answered
-from fuserank.server.batching import BatchingConfig
+from fuserank.server.batching_config import BatchingConfig
 from fuserank.server.local_call import CallFailed, LocalCall
 from fuserank.server.logs import request_id
 from fuserank.server.pb import admin_pb2

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fuserank.engine.filters import EVERYTHING, ItemFilter
 from fuserank.engine.results import Recommendation
 from fuserank.errors import ConfigError, OverloadedError, RequestError, UnavailableError
-from fuserank.server.batching import Batcher, BatchingConfig
+from fuserank.server.batching import Batcher
+from fuserank.server.batching_config import BatchingConfig
 from fuserank.server.plans import LateError
 from fuserank.server.waiting import Job
 
@@ -98,7 +100,18 @@ class Bench:
         self.outcomes = {}  # by job, everything that it was told
         self.settled = asyncio.Event()
 
-    def submit(self, number, *, k=3, group="g", bulk=False, deadline=math.inf, chars=0, users=1):
+    def submit(
+        self,
+        number,
+        *,
+        k=3,
+        group="g",
+        bulk=False,
+        deadline=math.inf,
+        chars=0,
+        users=1,
+        filter=EVERYTHING,
+    ):
         job = Job(
             users=[{"n": number} | ({"breaks": True} if group == "broken" else {})] * users,
             k=k,
@@ -108,6 +121,7 @@ class Bench:
             bulk=bulk,
             deadline=deadline,
             done=self._done,
+            filter=filter,
         )
         self.outcomes[job] = []
         self.batcher.submit(job)
@@ -176,6 +190,27 @@ def test_each_has_as_many_items_as_it_wants_as_if_it_were_alone():
             np.testing.assert_array_equal(found.scores, answer(k, 5).scores[:k])
         await bench.close()
         assert [k for _, k, _ in bench.engine.calls] == [5]
+
+    run(scenario())
+
+
+def test_each_has_its_own_filter_in_a_call_that_is_shared():
+    async def scenario():
+        engine = Engine()
+        bench = Bench(engine)
+        one, other = ItemFilter(exclude=["1"]), ItemFilter(include_seen=True)
+        jobs = [
+            bench.submit(0, filter=one, users=2),
+            bench.submit(1),
+            bench.submit(2, filter=other),
+        ]
+        for job in jobs:
+            await bench.outcome(job)
+        await bench.outcome(bench.submit(3))
+        await bench.close()
+        (_, _, shared), (_, _, plain) = engine.calls
+        assert shared == {"filters": [one, one, EVERYTHING, other]}
+        assert plain == {}
 
     run(scenario())
 

@@ -75,6 +75,7 @@ def test_the_unit_starts_a_server_that_its_options_allow(dry_run):
 def test_the_unit_waits_longer_than_a_server_drains():
     service = unit()["Service"]
     assert service["KillSignal"] == "SIGTERM"
+    assert service["KillMode"] == "mixed"  # workers are told by their supervisor
     grace_s = tomllib.loads((DEPLOY / "server.toml").read_text())["grace-s"]
     assert float(service["TimeoutStopSec"]) > max(grace_s, ServerConfig().grace_s)
 

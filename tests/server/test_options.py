@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from fuserank import Cap, Diversity, Predicate
 from fuserank.engine.catalogue import Catalogue
 from fuserank.engine.engine import load
+from fuserank.engine.stored_columns import StoredColumns
 from fuserank.errors import RequestError
+from fuserank.export.columns import build_columns
 from fuserank.server.client import Client
 from fuserank.server.options import (
     caps_to_proto,
@@ -150,15 +152,17 @@ def film(row):
 def test_the_examples_of_the_documentation_run(tiny_bundle, start_server, on_loop, monkeypatch):
     page = Path(__file__).parents[2] / "docs" / "requests.md"
     examples = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(examples) == 7
+    assert len(examples) == 8
     monkeypatch.setattr(Catalogue, "attributes_of", lambda _, row: film(row))
+    films = [film(row) for row in range(len(tiny_bundle.items.ids))]
+    monkeypatch.setattr(StoredColumns, "open", lambda _: build_columns(films))
     server, address = start_server()
     with load(tiny_bundle.path, device="cpu") as engine, Client(address) as client:
         on_loop(server.load(lambda: engine))
         for local in (engine, client):  # what is said of one holds of the other
             names = {"engine": local, "client": client}
             for example in examples:
-                if local is engine or "plan=" not in example:
+                if local is engine or not re.search("plan=|filters=", example):
                     exec(example, names)
 
 

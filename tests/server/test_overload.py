@@ -1,17 +1,23 @@
 """What a caller finds where the server has more to do than it takes on."""
 
+import dataclasses
 import threading
 from queue import SimpleQueue
 
 import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from fuserank.engine.results import Plan
 from fuserank.errors import OverloadedError, RequestError
 from fuserank.server.admission import AdmissionConfig
-from fuserank.server.batching import BatchingConfig
+from fuserank.server.batching_config import BatchingConfig
 from fuserank.server.client import Client
+from fuserank.server.pb import grpc_service_pb2, grpc_service_pb2_grpc
 from fuserank.server.pb import recommender_pb2 as pb
+from fuserank.server.questions import Answer
+from fuserank.server.replies import recommendations
 
 Code = grpc.StatusCode
 ON_A_THREAD = BatchingConfig(inline_ms=0.0)
@@ -74,6 +80,58 @@ def test_more_calls_than_are_let_in_are_turned_away_at_once(serve, connect, engi
     first.result(20)
     stub.Recommend(a_request(3))
     assert [user["age"] for user in engine.users] == [1, 3]
+
+
+def refused(method, request):
+    with pytest.raises(grpc.RpcError) as caught:
+        method(request, timeout=20)
+    return caught.value.code()
+
+
+def test_the_services_share_one_bound(serve, connect, engine):
+    gate = Gate(engine)
+    address = serve(admission=AdmissionConfig(max_calls=2), batching=ON_A_THREAD)
+    stub = connect(address)
+    with grpc.insecure_channel(address) as channel:
+        models = grpc_service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        more = threading.Event()
+
+        def requests():
+            yield grpc_service_pb2.ModelInferRequest(model_name="none")
+            assert more.wait(20)
+
+        # A stream of one service and a call of the other one are as many as may be.
+        stream = models.ModelStreamInfer(requests())
+        next(stream)
+        call = stub.Recommend.future(a_request(1))
+        gate.wait()
+        index = grpc_service_pb2.RepositoryIndexRequest()
+        assert refused(models.RepositoryIndex, index) is Code.RESOURCE_EXHAUSTED
+        assert refused(stub.GetBundleInfo, pb.GetBundleInfoRequest()) is Code.RESOURCE_EXHAUSTED
+        more.set()
+        assert list(stream) == []
+        assert models.RepositoryIndex(index, timeout=20).models
+        gate.open()
+        call.result(20)
+
+
+def test_probes_are_answered_however_many_calls_there_are(serve, connect, engine):
+    gate = Gate(engine)
+    address = serve(admission=AdmissionConfig(max_calls=1), batching=ON_A_THREAD)
+    call = connect(address).Recommend.future(a_request(1))
+    gate.wait()
+    with grpc.insecure_channel(address) as channel:
+        models = grpc_service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        assert models.ServerLive(grpc_service_pb2.ServerLiveRequest(), timeout=20).live
+        assert models.ServerReady(grpc_service_pb2.ServerReadyRequest(), timeout=20).ready
+        assert models.ServerMetadata(grpc_service_pb2.ServerMetadataRequest(), timeout=20).name
+        index = grpc_service_pb2.RepositoryIndexRequest()
+        assert refused(models.RepositoryIndex, index) is Code.RESOURCE_EXHAUSTED
+        health = health_pb2_grpc.HealthStub(channel)
+        status = health.Check(health_pb2.HealthCheckRequest(), timeout=20).status
+        assert status == health_pb2.HealthCheckResponse.SERVING
+    gate.open()
+    call.result(20)
 
 
 def test_a_full_queue_turns_away_at_once(serve, connect, engine):
@@ -147,6 +205,15 @@ def test_a_version_that_is_not_loaded_is_not_found(serve, connect):
     with pytest.raises(grpc.RpcError) as caught:
         stub.Recommend(a_request(1), metadata=[("x-fuserank-bundle-version", "4")])
     assert caught.value.code() is Code.NOT_FOUND
+
+
+def test_of_a_batch_that_was_answered_in_parts_the_exact_ones_are_not_degraded(engine):
+    exact = engine.recommend({}, 1)
+    found = [exact, dataclasses.replace(exact, plan=Plan.QUANTIZED, degraded=True)]
+    answer = Answer(recommendations=found, queue_ms=0.0, degraded_reason="deadline")
+    first, second = recommendations(engine, pb.RecommendBatchRequest(), answer)
+    assert (first.plan, first.degraded, first.degraded_reason) == ("exact", False, "")
+    assert (second.plan, second.degraded, second.degraded_reason) == ("quantized", True, "deadline")
 
 
 def test_a_degraded_answer_says_so(on_loop, servicer, engine):

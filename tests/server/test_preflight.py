@@ -1,4 +1,6 @@
+import contextlib
 import socket
+import tempfile
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,8 +38,8 @@ def dry_run(tiny_bundle, capsys, monkeypatch):
     return run
 
 
-def problems(bundle, config=FREE, device=Device.CPU):
-    return list(check(bundle, config, device))
+def problems(bundle, config=FREE, device=Device.CPU, processes=1):
+    return list(check(bundle, config, device, processes))
 
 
 def test_where_all_is_well_there_are_no_problems(tiny_bundle):
@@ -57,6 +59,52 @@ def test_two_options_cannot_have_one_port(tiny_bundle, busy_port):
         port = probe.getsockname()[1]
     [problem] = problems(tiny_bundle.path, ServerConfig(port=port, http=HttpConfig(port=port)))
     assert problem.startswith(f"http.port: cannot listen on 127.0.0.1:{port}")
+
+
+def free_ports(count):
+    """Return the first of ports in a row that were free just now."""
+    for first in range(20_000, 60_000, 17):
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+            for port in range(first, first + count):
+                stack.enter_context(socket.create_server(("127.0.0.1", port)))
+            return first
+    raise AssertionError("no free ports")
+
+
+def test_the_http_port_of_every_process_is_checked(tiny_bundle):
+    first = free_ports(3)
+    config = ServerConfig(port=0, http=HttpConfig(port=first))
+    with socket.create_server(("127.0.0.1", first + 2)):
+        assert problems(tiny_bundle.path, config, processes=2) == []
+        [problem] = problems(tiny_bundle.path, config, processes=3)
+    assert problem.startswith(f"http.port: cannot listen on 127.0.0.1:{first + 2}")
+
+
+def test_http_ports_that_run_into_the_grpc_port_or_out_of_range_are_problems(tiny_bundle):
+    first = free_ports(2)
+    config = ServerConfig(port=first + 1, http=HttpConfig(port=first))
+    [problem] = problems(tiny_bundle.path, config, processes=2)
+    assert problem.startswith(f"http.port: cannot listen on 127.0.0.1:{first + 1}")
+    config = ServerConfig(port=0, http=HttpConfig(port=65_535))
+    found = problems(tiny_bundle.path, config, processes=2)
+    assert [problem for problem in found if "http.port: found 65536" in problem]
+
+
+def test_a_dry_run_looks_at_the_ports_of_all_processes(dry_run):
+    first = free_ports(2)
+    with socket.create_server(("127.0.0.1", first + 1)):
+        ports = ("--port", "0", "--http.port", str(first))
+        assert dry_run(*ports)[0] == 0
+        code, options, err = dry_run(*ports, "--processes", "2")
+    assert (code, options["processes"]) == (1, 2)
+    assert f"http.port: cannot listen on 127.0.0.1:{first + 1}" in err
+
+
+def test_workers_need_a_folder_for_their_sockets(tiny_bundle, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    assert problems(tiny_bundle.path) == []
+    [problem] = problems(tiny_bundle.path, processes=2)
+    assert problem.startswith("TMPDIR: ")
 
 
 def test_no_port_is_held_afterwards(tiny_bundle):

@@ -2,12 +2,15 @@ import asyncio
 import math
 import threading
 
+import numpy as np
 import pytest
 
+from fuserank.engine.engine import load
 from fuserank.engine.results import Plan
 from fuserank.errors import OverloadedError, RequestError
 from fuserank.server.answers import Answers
-from fuserank.server.batching import BatchingConfig
+from fuserank.server.batching_config import BatchingConfig
+from fuserank.server.metrics import Metrics
 from fuserank.server.plans import LateError
 from fuserank.server.questions import Question
 from fuserank.server.served import Served
@@ -43,13 +46,14 @@ class Held:
         self._go_on.set()
 
 
-def served_by(engine, *, clock=None, answers=None, max_queue=100, **options):
+def served_by(engine, *, clock=None, answers=None, max_queue=100, metrics=None, **options):
     return Served(
         engine,
         BatchingConfig(**options),
         loop=asyncio.get_running_loop(),
         max_queue=max_queue,
         answers=answers,
+        metrics=metrics,
         clock=clock or Clock(),
     )
 
@@ -65,6 +69,34 @@ def test_it_recommends_as_its_engine(engine):
     found = run(scenario())
     assert [one.item_ids for one in found] == [("0", "2"), ("2", "3")]
     assert engine.closed
+
+
+def test_callers_who_exclude_items_of_their_own_share_calls(tiny_bundle):
+    engine = load(tiny_bundle.path, device="cpu")
+    best = engine.recommend({}, 40).item_ids
+    # Of each caller: the user, and what it excludes, allows and has seen.
+    asked = [
+        ({"user_id": f"u{n % 6}"}, {"exclude": best[n : 2 * n], "include_seen": n % 2 == 0})
+        for n in range(16)
+    ]
+    asked += [({"age": 30 + n}, {"allow": best[n : n + 12]}) for n in range(4)]
+    expected = [engine.recommend(user, 5 + n % 3, **of) for n, (user, of) in enumerate(asked)]
+    sizes = []
+
+    async def scenario():
+        metrics = Metrics()
+        metrics.observe_batch = sizes.append
+        served = served_by(engine, inline_ms=0.0, metrics=metrics)
+        found = await asyncio.gather(
+            *(served.recommend([user], 5 + n % 3, **of) for n, (user, of) in enumerate(asked))
+        )
+        await asyncio.to_thread(served.close)
+        return found
+
+    for (mine,), alone in zip(run(scenario()), expected, strict=True):
+        assert mine.item_ids == alone.item_ids
+        np.testing.assert_array_equal(mine.scores, alone.scores)
+    assert sizes == [16, 4]
 
 
 def test_many_users_are_answered_in_parts_in_their_order(engine):

@@ -10,7 +10,7 @@ import pytest
 
 from fuserank.engine.results import Recommendation
 from fuserank.errors import RequestError, ServerError, UnavailableError
-from fuserank.server.batching import BatchingConfig
+from fuserank.server.batching_config import BatchingConfig
 from fuserank.server.client import AsyncClient, Client
 from fuserank.server.pb import recommender_pb2 as pb
 from fuserank.server.pb import recommender_pb2_grpc

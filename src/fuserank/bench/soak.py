@@ -4,7 +4,6 @@ The command is ``python -m fuserank.bench.soak soak.json --seconds 1800``; ``mak
 """
 
 import asyncio
-import contextlib
 import itertools
 import shlex
 import statistics
@@ -12,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -24,17 +23,16 @@ from cyclopts import Parameter
 
 from fuserank import console
 from fuserank.bench.report import Machine, Stored, installed_versions, this_machine
+from fuserank.bench.soak_calls import WIDTH, mixed_calls
 from fuserank.bench.synthetic import SyntheticItems, synthetic_bundle
-from fuserank.errors import ConfigError, DataError, FuserankError, RequestError
+from fuserank.errors import ConfigError, DataError, FuserankError
 from fuserank.server.client import AsyncClient
 from fuserank.server.process import server_process
 
 __all__ = ["MemorySample", "SoakConfig", "SoakReport", "soak"]
 
-_WIDTH = 64
-_BATCH, _IDS = 16, 100
 _CALLS_A_CONNECTION = 500
-_PATIENCE_S = 0.002
+_MESSAGE_BYTES = 64 * 2**20
 _LEAST_SAMPLES = 6
 _MIB = 2**20
 
@@ -149,8 +147,13 @@ def soak(bundle: Path, config: SoakConfig, *, command: str) -> SoakReport:
     """
     serve = [sys.executable, "-m", "fuserank", "serve", str(bundle), "--device", "cpu"]
     serve += ["--port", "0", "--http.port", "-1", "--processes", str(config.processes)]
+    # Kept answers fill up while it warms up, whatever the rate: else they would pass for a leak.
+    serve += ["--answers.max-answers", "500"]
     machine = this_machine()
-    with server_process(serve) as (process, address):
+    with (
+        tempfile.TemporaryDirectory(prefix="fuserank-soak-live-") as live,
+        server_process([*serve, "--live", live]) as (process, address),
+    ):
         load = _Load(address, config)
         samples = asyncio.run(load.run(process.pid))
     warm = [sample for sample in samples if sample.second >= config.warm_s]
@@ -192,7 +195,7 @@ class _Load:
         self._started = time.monotonic()
         async with asyncio.TaskGroup() as tasks:
             for caller in range(self._config.callers):
-                tasks.create_task(self._call(np.random.default_rng(caller)))
+                tasks.create_task(self._call(caller))
             while self._goes_on():
                 samples.append(self._look(pid))
                 await asyncio.sleep(self._config.sample_s)
@@ -204,12 +207,16 @@ class _Load:
         in_time = time.monotonic() - self._started < self._config.seconds
         return in_time and spent < self._config.max_calls
 
-    async def _call(self, rng: np.random.Generator) -> None:
+    async def _call(self, caller: int) -> None:
         """Make calls of every kind in turn."""
+        rng = np.random.default_rng(caller)
+        # gRPC has channels of one process share a connection where nothing tells them apart.
+        max_message_bytes = _MESSAGE_BYTES + caller
         while self._goes_on():
             # Connections come and go, as callers do.
-            async with AsyncClient(self._address) as client:
-                turn = itertools.cycle(_kinds(client, rng, self._config.items).items())
+            async with AsyncClient(self._address, max_message_bytes=max_message_bytes) as client:
+                kinds = mixed_calls(client, rng, items=self._config.items, caller=caller)
+                turn = itertools.cycle(kinds.items())
                 for kind, call in itertools.islice(turn, _CALLS_A_CONNECTION):
                     if not self._goes_on():
                         return
@@ -235,41 +242,6 @@ class _Load:
         )
 
 
-def _kinds(
-    client: AsyncClient, rng: np.random.Generator, n_items: int
-) -> dict[str, Callable[[], Awaitable[object]]]:
-    """Return a call of each kind. Users are new in each, so that no cache hides a leak."""
-
-    def user() -> dict[str, object]:
-        return {"vector": rng.standard_normal(_WIDTH, dtype=np.float32).tolist()}
-
-    def ids() -> list[str]:
-        return [f"item-{row}" for row in rng.integers(n_items, size=_IDS)]
-
-    async def refused() -> None:
-        try:
-            await client.recommend({"no_such_field": 1.0})
-        except RequestError:
-            return
-        raise FuserankError("a field that the bundle does not have was taken")
-
-    async def given_up() -> None:
-        with contextlib.suppress(TimeoutError):
-            users = [user() for _ in range(_BATCH)]
-            await asyncio.wait_for(client.recommend_many(users, 100), _PATIENCE_S)
-
-    return {
-        "recommend": lambda: client.recommend(user(), 10),
-        "recommend, excluding": lambda: client.recommend(user(), 10, exclude=ids()),
-        "recommend, attributes": lambda: client.recommend(user(), 100, attributes=True),
-        "batch": lambda: client.recommend_many([user() for _ in range(_BATCH)], 10),
-        "score": lambda: client.score(user(), ids()),
-        "info": client.bundle_info,
-        "refused": refused,
-        "given up": given_up,
-    }
-
-
 def _third(samples: Sequence[MemorySample], name: str, *, last: bool) -> float:
     """Return the median of the first or the last third of samples."""
     size = max(len(samples) // 3, 1)
@@ -293,7 +265,7 @@ def main(out: Path, *, config: Annotated[SoakConfig, Parameter(name="*")] = _DEF
         config: How long, how hard, and what is allowed.
     """
     with tempfile.TemporaryDirectory(prefix="fuserank-soak-") as directory:
-        items = SyntheticItems(n_items=config.items, width=_WIDTH)
+        items = SyntheticItems(n_items=config.items, width=WIDTH)
         bundle = synthetic_bundle(Path(directory) / "bundle", items)
         command = shlex.join(["python", "-m", "fuserank.bench.soak", *sys.argv[1:]])
         report = soak(bundle, config, command=command)

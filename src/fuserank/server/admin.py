@@ -5,12 +5,13 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from fuserank.errors import BundleStateError, RequestError
+from fuserank.errors import RequestError
 from fuserank.server.admin_conversion import bundle_to_proto
 from fuserank.server.answering import Context, answered
 from fuserank.server.bundles import Bundles
 from fuserank.server.loaded import Loaded
 from fuserank.server.pb import admin_pb2, admin_pb2_grpc
+from fuserank.server.relay import Relay
 from fuserank.server.shadow import Shadow
 
 __all__ = ["SERVICE_NAME", "AdminServicer"]
@@ -36,7 +37,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         shadow: Shadow[Any, Any],
         forget: Callable[[str], int],
         *,
-        alone: bool = True,
+        relay: Relay | None = None,
     ) -> None:
         """Take what operators act on.
 
@@ -44,17 +45,17 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
             bundles: what is loaded.
             shadow: compares candidates.
             forget: drops what is kept of a user, and returns how many answers that was.
-            alone: no other process shares the port. A call would reach one of them, and leave
-                them at odds, so that all but the list is refused.
+            relay: acts on all processes that share the port, of which a call reaches one; None
+                where this one is alone.
         """
         self._bundles, self._shadow, self._forget = bundles, shadow, forget
-        self._alone = alone
+        self._relay = relay
 
     @answered
     async def ListBundles(
         self, request: admin_pb2.ListBundlesRequest, context: Context
     ) -> admin_pb2.ListBundlesResponse:
-        """Return what is loaded, the active bundle first."""
+        """Return what this process has loaded, the active bundle first."""
         return admin_pb2.ListBundlesResponse(
             bundles=[self._describe(loaded) for loaded in self._bundles.loaded()]
         )
@@ -64,8 +65,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         self, request: admin_pb2.LoadBundleRequest, context: Context
     ) -> admin_pb2.LoadBundleResponse:
         """Load a bundle beside the one that serves; it goes on where the caller leaves."""
-        self._check_alone()
-        loaded = await self._bundles.load(request.name)
+        loaded = await (self._relay or self._bundles).load(request.name)
         return admin_pb2.LoadBundleResponse(bundle=self._describe(loaded))
 
     @answered
@@ -73,8 +73,10 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         self, request: admin_pb2.PromoteBundleRequest, context: Context
     ) -> admin_pb2.PromoteBundleResponse:
         """Have a loaded bundle serve."""
-        self._check_alone()
-        loaded = self._bundles.promote(request.version)
+        if self._relay is None:
+            loaded = self._bundles.promote(request.version)
+        else:
+            loaded = await self._relay.promote(request.version)
         return admin_pb2.PromoteBundleResponse(bundle=self._describe(loaded))
 
     @answered
@@ -82,28 +84,27 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         self, request: admin_pb2.RollbackBundleRequest, context: Context
     ) -> admin_pb2.RollbackBundleResponse:
         """Have the previous bundle serve again."""
-        self._check_alone()
-        return admin_pb2.RollbackBundleResponse(bundle=self._describe(self._bundles.rollback()))
+        if self._relay is None:
+            loaded = self._bundles.rollback()
+        else:
+            loaded = await self._relay.rollback()
+        return admin_pb2.RollbackBundleResponse(bundle=self._describe(loaded))
 
     @answered
     async def ForgetUser(
         self, request: admin_pb2.ForgetUserRequest, context: Context
     ) -> admin_pb2.ForgetUserResponse:
         """Drop what is kept of a user."""
-        self._check_alone()
         if not 0 < len(request.user_id) <= _MAX_CHARS:
             raise RequestError(
                 f"user_id: found {len(request.user_id)} characters, expected 1 to {_MAX_CHARS}",
                 field="user_id",
             )
-        return admin_pb2.ForgetUserResponse(dropped_count=self._forget(request.user_id))
-
-    def _check_alone(self) -> None:
-        if not self._alone:
-            raise BundleStateError(
-                "several processes share the port, of which a call reaches one; restart the "
-                "server with the other bundle, or serve from one process"
-            )
+        if self._relay is None:
+            dropped = self._forget(request.user_id)
+        else:
+            dropped = await self._relay.forget(request.user_id)
+        return admin_pb2.ForgetUserResponse(dropped_count=dropped)
 
     def _describe(self, loaded: Loaded) -> admin_pb2.LoadedBundle:
         return bundle_to_proto(loaded, self._shadow.comparison(loaded))

@@ -16,7 +16,15 @@ from fuserank.server.guard import without_values
 from fuserank.server.logs import request_id
 from fuserank.server.status import status_of, trailers_of
 
-__all__ = ["Context", "answered", "deadline_of", "fail", "log_internal", "tracing"]
+__all__ = [
+    "Context",
+    "always_answered",
+    "answered",
+    "deadline_of",
+    "fail",
+    "log_internal",
+    "tracing",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -45,11 +53,27 @@ def answered(handler: Handler[S, T]) -> Handler[S, T]:
     """
 
     @functools.wraps(handler)
-    async def answer(self: S, request: Any, context: Context) -> T:
+    async def admitted(self: S, request: Any, context: Context) -> T:
+        with self.admission:
+            return await handler(self, request, context)
+
+    return always_answered(admitted)
+
+
+def always_answered(
+    handler: Callable[[Any, Any, Context], Awaitable[T]],
+) -> Callable[[Any, Any, Context], Awaitable[T]]:
+    """Do what `answered` does, however many calls are under way: for probes.
+
+    Args:
+        handler: a method of a servicer.
+    """
+
+    @functools.wraps(handler)
+    async def answer(self: Any, request: Any, context: Context) -> T:
         trailers = tracing(context)
         try:
-            with self.admission:
-                return await handler(self, request, context)
+            return await handler(self, request, context)
         except Exception as error:
             await fail(error, context, trailers, handler.__name__)
             raise  # what has a status already, or is no message

@@ -14,16 +14,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from fuserank.errors import (
     BundleStateError,
     ConfigError,
     FuserankError,
     UnavailableError,
-    UnknownVersionError,
 )
 from fuserank.server.bundle_folder import check_name, directory_of
+from fuserank.server.lineup import Lineup
 from fuserank.server.loaded import Held, Loaded, Role, Servable
 from fuserank.server.loading import load_on_thread
 
@@ -33,8 +33,6 @@ logger = logging.getLogger(__name__)
 
 VERSION_HEADER = "x-fuserank-bundle-version"
 """Request metadata that names the version to answer with; the active one without it."""
-
-_MAX_QUOTED_CHARS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,9 +84,7 @@ class Bundles(Generic[S]):
         folder = self._config.folder
         if folder is not None and not folder.is_dir():
             raise ConfigError(f"bundles.folder: {folder} is no directory, expected one of bundles")
-        self._active: Held[S] | None = None
-        self._previous: Held[S] | None = None
-        self._candidates: list[Held[S]] = []  # the oldest first
+        self._lineup: Lineup[Held[S]] | None = None
         self._draining: set[Held[S]] = set()
         self._none_draining = asyncio.Event()
         self._closings: set[asyncio.Task[None]] = set()
@@ -107,7 +103,8 @@ class Bundles(Generic[S]):
             UnavailableError: nothing is loaded yet, or no more.
             UnknownVersionError: no bundle of that version is loaded.
         """
-        held = self._serving() if version is None else self._find(version, VERSION_HEADER)
+        lineup = self._serving()
+        held = lineup.active if version is None else lineup.find(version, VERSION_HEADER)
         held.leases += 1
         try:
             yield held.served
@@ -118,14 +115,20 @@ class Bundles(Generic[S]):
     @property
     def active(self) -> S | None:
         """What serves now, to look at; it stays open for those alone who hold a lease."""
-        return None if self._active is None else self._active.served
+        return None if self._lineup is None else self._lineup.active.served
 
     def loaded(self) -> list[Loaded]:
         """Return what is loaded: the active bundle, the previous one, the candidates by age."""
-        return [
-            Loaded(info=held.info, role=self._role(held), serial=held.serial)
-            for held in self._kept()
-        ]
+        return [self._describe(held) for held in self._kept()]
+
+    def find(self, version: str) -> Loaded:
+        """Return what is known of the bundle of a version.
+
+        Raises:
+            UnknownVersionError: no bundle of that version is loaded.
+            UnavailableError: nothing is loaded yet, or no more.
+        """
+        return self._describe(self._serving().find(version, "version"))
 
     async def start(self, open_first: Callable[[], S]) -> Loaded:
         """Load the first bundle, on a thread, and have it serve.
@@ -133,7 +136,7 @@ class Bundles(Generic[S]):
         Raises:
             FuserankError: it cannot be loaded.
         """
-        return await self._load(open_first)
+        return await self._load(open_first, self._config.max_loaded)
 
     async def load(self, name: str) -> Loaded:
         """Load a bundle of the folder, on a thread, as a candidate.
@@ -152,14 +155,57 @@ class Bundles(Generic[S]):
             ProviderError: the device is not there.
             UnavailableError: nothing serves yet, or no more.
         """
+        path = await asyncio.to_thread(self.directory, name)
+        self._serving()  # a candidate stands beside one that serves
+        return await self._load(lambda: self._open_bundle(path), self._config.max_loaded)
+
+    def directory(self, name: str) -> Path:
+        """Return the directory of that name in the folder of bundles.
+
+        Raises:
+            RequestError: no name of a directory in the folder.
+            BundleError: the folder cannot be read.
+            BundleStateError: there is no folder.
+        """
         folder = self._config.folder
         if folder is None:
             raise BundleStateError(
                 "the server has no folder to load bundles from; start it with --bundles.folder"
             )
         check_name(name)
-        self._serving()  # a candidate stands beside one that serves
-        return await self._load(lambda: self._open_bundle(directory_of(folder, name)))
+        return directory_of(folder, name)
+
+    async def add(self, path: Path) -> Loaded:
+        """Load a bundle as a candidate, for which none goes; `arrange` is to follow.
+
+        Raises:
+            FuserankError: as for `load`.
+        """
+        self._serving()
+        return await self._load(lambda: self._open_bundle(path), self._config.max_loaded + 1)
+
+    def arrange(self, wanted: Lineup[Any]) -> None:
+        """Give bundles the roles that a lineup gives their versions, and let go of all others.
+
+        What is not loaded is left out.
+
+        Raises:
+            UnknownVersionError: the active one is not loaded.
+            UnavailableError: nothing is loaded yet, or no more.
+        """
+        lineup = self._serving()
+        there = {held.version: held for held in lineup}
+        active = lineup.find(wanted.active.version, "version")
+        found = (there.get(candidate.version) for candidate in wanted.candidates)
+        self._adopt(
+            Lineup(
+                active=active,
+                previous=wanted.previous and there.get(wanted.previous.version),
+                candidates=tuple(held for held in found if held is not None),
+            )
+        )
+        if active is not lineup.active:
+            self._tell(active, "serves")
 
     def promote(self, version: str) -> Loaded:
         """Have a loaded bundle serve from the next request on; the active one becomes the previous.
@@ -170,16 +216,10 @@ class Bundles(Generic[S]):
             UnknownVersionError: no bundle of that version is loaded.
             UnavailableError: nothing is loaded yet, or no more.
         """
-        held = self._find(version, "version")
-        if held is self._active:
-            return self._tell(held, "serves already")
-        gone = self._previous
-        if held in self._candidates:
-            self._candidates.remove(held)
-        self._active, self._previous = held, self._active
-        if gone is not None and gone is not held:
-            self._retire(gone)
-        return self._tell(held, "serves")
+        lineup = self._serving()
+        held = lineup.find(version, "version")
+        self._adopt(lineup.promoted(held))
+        return self._tell(held, "serves already" if held is lineup.active else "serves")
 
     def rollback(self) -> Loaded:
         """Have the previous bundle serve again; the active one becomes a candidate.
@@ -191,14 +231,9 @@ class Bundles(Generic[S]):
             BundleStateError: there is no previous bundle.
             UnavailableError: nothing is loaded yet, or no more.
         """
-        failed = self._serving()
-        if self._previous is None:
-            raise BundleStateError(
-                "there is no previous bundle to return to; promote a loaded version instead"
-            )
-        self._active, self._previous = self._previous, None
-        self._candidates.append(failed)
-        return self._tell(self._active, "serves again")
+        lineup = self._serving().rolled_back()
+        self._adopt(lineup)
+        return self._tell(lineup.active, "serves again")
 
     async def close(self) -> None:
         """Take no more requests, wait for a load and for every lease, and close all."""
@@ -206,41 +241,32 @@ class Bundles(Generic[S]):
         if self._loading is not None:
             await asyncio.wait({self._loading})
         kept = list(self._kept())
-        self._active = self._previous = None
-        self._candidates.clear()
+        self._lineup = None
         for held in kept:
             self._retire(held)
         if self._draining:
             await self._none_draining.wait()
 
     def _kept(self) -> Iterator[Held[S]]:
-        yield from (held for held in (self._active, self._previous) if held is not None)
-        yield from self._candidates
+        if self._lineup is not None:
+            yield from self._lineup
 
-    def _role(self, held: Held[S]) -> Role:
-        if held is self._active:
-            return Role.ACTIVE
-        return Role.PREVIOUS if held is self._previous else Role.CANDIDATE
-
-    def _serving(self) -> Held[S]:
+    def _serving(self) -> Lineup[Held[S]]:
         if self._closed:
             raise UnavailableError("the server is shutting down")
-        if self._active is None:
+        if self._lineup is None:
             raise UnavailableError("the bundle is still loading; wait until health says SERVING")
-        return self._active
+        return self._lineup
 
-    def _find(self, version: str, field: str) -> Held[S]:
-        self._serving()
-        for held in self._kept():
-            if held.info.version == version:
-                return held
-        raise UnknownVersionError(
-            f"{field}: found {version[:_MAX_QUOTED_CHARS]!r}, which is not the version of a bundle "
-            "that is loaded; load it, or leave the version out",
-            field=field,
-        )
+    def _adopt(self, lineup: Lineup[Held[S]]) -> None:
+        """Have bundles do what a lineup says, and let go of those that are not in it."""
+        before = list(self._kept())
+        self._lineup = lineup
+        for held in before:
+            if held not in list(lineup):
+                self._retire(held)
 
-    async def _load(self, open_one: Callable[[], S]) -> Loaded:
+    async def _load(self, open_one: Callable[[], S], most: int) -> Loaded:
         """Run a load to its end, whatever becomes of the caller."""
         if self._closed:
             raise UnavailableError("the server is shutting down")
@@ -251,13 +277,13 @@ class Bundles(Generic[S]):
                 f"{self._config.max_loaded} bundles are loaded, and one that went still ends its "
                 "calls; try again when it has"
             )
-        self._loading = asyncio.create_task(self._open_and_keep(open_one))
+        self._loading = asyncio.create_task(self._open_and_keep(open_one, most))
         # Where the caller is cancelled nobody else looks at how it ended.
         self._loading.add_done_callback(lambda task: task.cancelled() or task.exception())
         held = await asyncio.shield(self._loading)
         return self._tell(held, "is loaded")
 
-    async def _open_and_keep(self, open_one: Callable[[], S]) -> Held[S]:
+    async def _open_and_keep(self, open_one: Callable[[], S], most: int) -> Held[S]:
         try:
             served = await load_on_thread(open_one)
         finally:
@@ -267,12 +293,8 @@ class Bundles(Generic[S]):
         if (refusal := self._refusal(held)) is not None:
             self._retire(held)
             raise refusal
-        if self._active is None:
-            self._active = held
-        else:
-            self._candidates.append(held)
-        if len(list(self._kept())) > self._config.max_loaded:
-            self._retire(self._candidates.pop(0))
+        lineup = self._lineup
+        self._adopt(Lineup(active=held) if lineup is None else lineup.joined(held, most))
         return held
 
     def _refusal(self, fresh: Held[S]) -> FuserankError | None:
@@ -282,7 +304,8 @@ class Bundles(Generic[S]):
         for held in self._kept():
             if held.info.version == fresh.info.version:
                 return BundleStateError(
-                    f"version {held.info.version} is loaded already, as {self._role(held)}; "
+                    f"version {held.info.version} is loaded already, as "
+                    f"{self._describe(held).role}; "
                     "promote it or roll back, or load a bundle of another version"
                 )
         return None
@@ -312,4 +335,9 @@ class Bundles(Generic[S]):
 
     def _tell(self, held: Held[S], what: str) -> Loaded:
         logger.info("bundle %s %s %s", held.info.name, held.info.version, what)
-        return Loaded(info=held.info, role=self._role(held), serial=held.serial)
+        return self._describe(held)
+
+    def _describe(self, held: Held[S]) -> Loaded:
+        # Where all were closed meanwhile, it was loaded and no more.
+        role = Role.CANDIDATE if self._lineup is None else self._lineup.role(held)
+        return Loaded(info=held.info, role=role, serial=held.serial)

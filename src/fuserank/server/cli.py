@@ -51,6 +51,7 @@ def serve(
                 server,
                 {"device": device, "log_format": log_format} | dataclasses.asdict(workers),
                 device,
+                workers.processes,
             )
         if workers.processes > 1:
             return run_workers(bundle, server, device.value, workers, log_format)

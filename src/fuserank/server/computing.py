@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from fuserank.engine.filters import EVERYTHING
 from fuserank.engine.results import Plan, Recommendation
 from fuserank.server.waiting import Job, Outcome
 
@@ -31,6 +32,8 @@ def compute(
     keywords = dict(jobs[0].keywords)
     if plan is not Plan.EXACT:
         keywords["plan"] = plan.value
+    if any(job.filter is not EVERYTHING for job in jobs):
+        keywords["filters"] = [job.filter for job in jobs for _ in job.users]
     started = time.perf_counter()
     try:
         # The best k of more than k are the best k: who wants fewer shares the call too.

@@ -7,7 +7,7 @@ from fuserank.errors import ConfigError
 from fuserank.server.admission import AdmissionConfig
 from fuserank.server.answers import AnswersConfig
 from fuserank.server.auth import AuthConfig
-from fuserank.server.batching import BatchingConfig
+from fuserank.server.batching_config import BatchingConfig
 from fuserank.server.bundles import BundlesConfig
 from fuserank.server.connections import ConnectionConfig
 from fuserank.server.http_port import HttpConfig

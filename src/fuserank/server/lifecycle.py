@@ -13,6 +13,7 @@ from grpc_reflection.v1alpha import reflection
 from fuserank.errors import ServerError
 from fuserank.server.admin import SERVICE_NAME as ADMIN_NAME
 from fuserank.server.admin import AdminServicer
+from fuserank.server.admission import Admission
 from fuserank.server.answers import Answers
 from fuserank.server.auth import AuthInterceptor, exposures
 from fuserank.server.bundle_metrics import BundleCollector
@@ -26,6 +27,9 @@ from fuserank.server.inference.servicer import SERVICE_NAME as INFERENCE_NAME
 from fuserank.server.inference.servicer import InferenceServicer
 from fuserank.server.metrics import Metrics
 from fuserank.server.pb import admin_pb2_grpc, grpc_service_pb2_grpc, recommender_pb2_grpc
+from fuserank.server.relay import Relay
+from fuserank.server.runtime_folder import RuntimeFolder, Seating
+from fuserank.server.seat import Seat
 from fuserank.server.served import Served
 from fuserank.server.servicer import SERVICE_NAME, RecommenderServicer
 from fuserank.server.shadow import Shadow, answer_again
@@ -53,18 +57,18 @@ class Server:
         self,
         config: ServerConfig,
         *,
-        shared_port: bool = False,
+        seating: Seating | None = None,
         open_engine: "Callable[[Path], Engine] | None" = None,
     ) -> None:
         """Set up the services; nothing listens yet.
 
         Args:
             config: where to listen, and limits.
-            shared_port: listen where other processes of this user listen too.
+            seating: which one it is of several processes that share the port; None where it is
+                alone.
             open_engine: loads a further bundle while one serves; None where none may come.
         """
         self._config = config
-        self._shared_port = shared_port
         self._address = ""
         self._ready = False
         self._loop = asyncio.get_running_loop()
@@ -73,15 +77,22 @@ class Server:
         self._health = Health(_SERVICES)
         self._answers = Answers(config.answers)
         self._bundles: Bundles[Served] = Bundles(self._open, config.bundles)
+        self._relay: Relay | None = None
+        self._seat: Seat | None = None
+        if seating is not None:
+            folder, most = RuntimeFolder(seating.folder), config.bundles.max_loaded
+            self._relay = Relay(folder, self._bundles, most=most)
+            self._seat = Seat(seating, self._bundles, self._answers.forget)
         self._shadow = Shadow(self._bundles, answer_again, config.shadow)
+        admission = Admission(config.admission, self._metrics)  # one bound for both services
         self._servicer = RecommenderServicer(
             config,
             self._bundles,
             shadow=self._shadow,
             answers=self._answers,
-            metrics=self._metrics,
+            admission=admission,
         )
-        self._inference = InferenceServicer(config, self._bundles, metrics=self._metrics)
+        self._inference = InferenceServicer(config, self._bundles, admission=admission)
         self._metrics.read_engine(self._engine)
         self._metrics.add(BundleCollector(self._bundles, self._shadow))
         auth = AuthInterceptor(config.auth, host=config.host, metrics=self._metrics)
@@ -103,7 +114,7 @@ class Server:
         self._server = grpc.aio.server(
             # Outermost first: what is refused is counted too, and no error says what a caller sent.
             interceptors=[CallMetrics(self._metrics), *tracing, auth, Guard()],
-            options=_options(config, shared_port),
+            options=_options(config, shared_port=seating is not None),
         )
         self._register()
 
@@ -132,7 +143,7 @@ class Server:
         return self._address
 
     async def load(self, load_engine: Callable[[], "Engine"]) -> None:
-        """Load the engine on a thread, then serve from it.
+        """Load the engine on a thread, and what other processes have loaded, then serve from it.
 
         Args:
             load_engine: returns an engine that is warm, so that no request pays for it.
@@ -140,10 +151,12 @@ class Server:
         Raises:
             FuserankError: the engine cannot be loaded.
         """
-        loaded = await self._bundles.start(lambda: self._served(load_engine()))
+        info = (await self._bundles.start(lambda: self._served(load_engine()))).info
+        if self._seat is not None:
+            await self._seat.take(info.version)
+            info = self._bundles.loaded()[0].info
         self._ready = True
         self._health.set_serving()
-        info = loaded.info
         logger.info("serving %s %s (%s) on %s", info.name, info.version, info.device, self._address)
 
     async def stop(self) -> None:
@@ -153,6 +166,9 @@ class Server:
         self._servicer.drain()
         self._inference.drain()
         await self._server.stop(self._config.grace_s)
+        if self._relay is not None and self._seat is not None:
+            await self._relay.close()
+            await self._seat.close()
         await self._shadow.close()
         await self._bundles.close()
         await self._http.stop()  # last: until then probes are told that it drains
@@ -170,10 +186,7 @@ class Server:
         recommender_pb2_grpc.add_RecommenderServiceServicer_to_server(  # type: ignore[no-untyped-call]
             self._servicer, server
         )
-        # Of several processes on one port a call reaches one alone.
-        admin = AdminServicer(
-            self._bundles, self._shadow, self._answers.forget, alone=not self._shared_port
-        )
+        admin = AdminServicer(self._bundles, self._shadow, self._answers.forget, relay=self._relay)
         admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)  # type: ignore[no-untyped-call]
         grpc_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(  # type: ignore[no-untyped-call]
             self._inference, server
@@ -204,7 +217,7 @@ class Server:
         )
 
 
-def _options(config: ServerConfig, shared_port: bool) -> list[tuple[str, int]]:
+def _options(config: ServerConfig, *, shared_port: bool) -> list[tuple[str, int]]:
     """Return what gRPC is told of ports, connections and messages."""
     admission = config.admission
     return [

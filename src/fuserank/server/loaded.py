@@ -61,3 +61,8 @@ class Held(Generic[S]):
         self.served, self.serial = served, serial
         self.info = served.engine.info
         self.leases = 0
+
+    @property
+    def version(self) -> str:
+        """Which bundle it is."""
+        return self.info.version

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fuserank.server.config import ServerConfig
 from fuserank.server.lifecycle import Server
+from fuserank.server.runtime_folder import Seating
 from fuserank.server.workers import ANNOUNCEMENT, end_of_input
 
 if TYPE_CHECKING:
@@ -19,7 +20,12 @@ __all__ = ["run", "serve"]
 
 
 def run(
-    bundle: Path, config: ServerConfig, device: str, *, threads: int = 0, worker: bool = False
+    bundle: Path,
+    config: ServerConfig,
+    device: str,
+    *,
+    threads: int = 0,
+    seating: Seating | None = None,
 ) -> int:
     """Serve a bundle until SIGTERM or SIGINT, and return the exit code 0.
 
@@ -28,7 +34,7 @@ def run(
         config: where to listen, and limits.
         device: where graphs run.
         threads: of a scan and of the encoder; 0 takes one for each core.
-        worker: as for `serve`.
+        seating: as for `serve`.
 
     Raises:
         ServerError: the address cannot be listened on.
@@ -40,11 +46,11 @@ def run(
         # On the loading thread, because the runtime takes longer to import than to listen.
         from fuserank.engine.engine import load
 
-        return load(path, device, threads=threads, live=config.live)
+        return load(path, device, threads=threads, live=config.live, shared=seating is not None)
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(
-            serve(config, lambda: open_engine(bundle), open_engine=open_engine, worker=worker)
+            serve(config, lambda: open_engine(bundle), open_engine=open_engine, seating=seating)
         )
 
 
@@ -53,7 +59,7 @@ async def serve(
     load_engine: Callable[[], "Engine"],
     *,
     open_engine: "Callable[[Path], Engine] | None" = None,
-    worker: bool = False,
+    seating: Seating | None = None,
 ) -> int:
     """Listen, load, serve, and return 0 once a signal came and what was in flight is done.
 
@@ -64,16 +70,17 @@ async def serve(
         config: where to listen, and limits.
         load_engine: returns a warm engine; called on a thread.
         open_engine: returns the warm engine of a bundle that comes later, likewise.
-        worker: listen where other workers do, and after loading: connections are spread over all
-            that listen, and none must reach one that cannot answer. Stop also when standard input
-            ends, as it does when the supervisor says so or is gone.
+        seating: which of several workers this is. It listens where the others do, and after
+            loading: connections are spread over all that listen, and none must reach one that
+            cannot answer. It stops also when standard input ends, as it does when the supervisor
+            says so or is gone. None where it serves alone.
 
     Raises:
         FuserankError: the server cannot listen, or the engine cannot be loaded.
     """
     with _stop_signal() as stop, contextlib.ExitStack() as stack:
-        server = Server(config, shared_port=worker, open_engine=open_engine)
-        if worker:
+        server = Server(config, seating=seating, open_engine=open_engine)
+        if seating is not None:
             stack.enter_context(end_of_input(stop.set))
         else:
             print(f"{ANNOUNCEMENT}{await server.start()}", flush=True)
@@ -83,7 +90,7 @@ async def serve(
             await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if loading.done():
                 loading.result()  # raises what loading raised
-                if worker:
+                if seating is not None:
                     print(f"{ANNOUNCEMENT}{await server.start()}", flush=True)
                 await stopping
             loading.cancel()

@@ -14,13 +14,21 @@ from fuserank.engine.providers import Device, resolve_device
 from fuserank.errors import FuserankError, ServerError
 from fuserank.server.auth import AuthConfig
 from fuserank.server.config import ServerConfig
+from fuserank.server.runtime_folder import runtime_folder
 from fuserank.server.tls import TlsConfig, server_credentials
 from fuserank.server.tokens import Tokens
+from fuserank.server.worker import seated
 
 __all__ = ["as_toml", "check", "report"]
 
 
-def report(bundle: Path, config: ServerConfig, others: Mapping[str, object], device: Device) -> int:
+def report(
+    bundle: Path,
+    config: ServerConfig,
+    others: Mapping[str, object],
+    device: Device,
+    processes: int = 1,
+) -> int:
     """Print the options in effect on stdout and what is wrong on stderr; return the exit code.
 
     Args:
@@ -28,30 +36,31 @@ def report(bundle: Path, config: ServerConfig, others: Mapping[str, object], dev
         config: of the server.
         others: options that are not in `config`, by name.
         device: where graphs would run.
+        processes: how many would serve.
     """
     sys.stdout.write(as_toml({"bundle": bundle, **others, **_values(config)}))
-    problems = list(check(bundle, config, device))
+    problems = list(check(bundle, config, device, processes))
     for problem in problems:
         print(f"fuserank: {problem}", file=sys.stderr)
     return 1 if problems else 0
 
 
-def check(bundle: Path, config: ServerConfig, device: Device) -> Iterator[str]:
+def check(bundle: Path, config: ServerConfig, device: Device, processes: int = 1) -> Iterator[str]:
     """Yield what keeps a server from coming up, each thing as a sentence."""
     with ExitStack() as taken:
-        addresses = {"port": (config.host, config.port)}
-        if config.http.enabled:
-            addresses["http.port"] = (config.http.host, config.http.port)
         checks: list[Callable[[], object]] = [
             lambda: resolve_device(device),
             # Reads every file: a damaged one would be found when the server starts, too late.
             lambda: Bundle.open(bundle).schema,
             *_group_checks(config),
-            *(
-                lambda option=option, address=address: taken.enter_context(_take(option, *address))
-                for option, address in addresses.items()
-            ),
+            lambda: taken.enter_context(_take("port", config.host, config.port)),
         ]
+        if config.http.enabled:
+            checks += [
+                functools.partial(_take_http, taken, config, number) for number in range(processes)
+            ]
+        if processes > 1:
+            checks.append(lambda: taken.enter_context(runtime_folder()))
         for one in checks:
             try:
                 one()
@@ -87,6 +96,12 @@ def as_toml(options: Mapping[str, object]) -> str:
         if isinstance(group, Mapping):
             lines += ["", f"[{_key(name)}]", as_toml(group).rstrip("\n")]
     return "\n".join(lines) + "\n"
+
+
+def _take_http(taken: ExitStack, config: ServerConfig, number: int) -> None:
+    """Listen on the HTTP port that a worker would take."""
+    http = seated(config, config.port, number).http
+    taken.enter_context(_take("http.port", http.host, http.port))
 
 
 def _take(option: str, host: str, port: int) -> socket.socket:

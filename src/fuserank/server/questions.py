@@ -4,12 +4,13 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fuserank.engine.filters import EVERYTHING, ItemFilter
 from fuserank.engine.results import Recommendation
 from fuserank.server import conversion, validation
 from fuserank.server.options import options_from_proto
 from fuserank.server.pb import recommender_pb2 as pb
 
-__all__ = ["Answer", "Question", "question_of"]
+__all__ = ["Answer", "Question", "keyword_question", "question_of"]
 
 User = Mapping[str, object]
 Request = pb.RecommendRequest | pb.RecommendBatchRequest
@@ -24,9 +25,10 @@ class Question:
     Attributes:
         users: 1 or more.
         k: items wanted for each.
-        group: equal for questions whose keywords are equal, so that they may share a call; None
-            shares none.
-        keywords: of `Engine.recommend_many`, beside k and plan.
+        group: equal for questions that may share a call; their keywords are equal. None shares
+            none.
+        filter: which items may come back to each.
+        keywords: of `Engine.recommend_many`, beside k, plan and those that the filter stands for.
         bulk: nobody waits for it.
         answer_key: under which the answer is kept, of one user alone; None keeps it not.
     """
@@ -34,6 +36,7 @@ class Question:
     users: Sequence[User]
     k: int = 10
     group: Hashable | None = None
+    filter: ItemFilter = EVERYTHING
     keywords: Mapping[str, Any] = field(default_factory=dict)
     bulk: bool = False
     answer_key: bytes | None = None
@@ -67,7 +70,8 @@ def question_of(request: Request, *, keep: Callable[..., bytes] | None = None) -
     """
     k = validation.k_of(request)
     plain = not (request.HasField("eligibility") or request.HasField("diversity") or request.caps)
-    group = b"%d" % _bucket(k) if plain else _group(request, k)
+    one, keywords = (EVERYTHING, {}) if plain else _filtered(options_from_proto(request))
+    group = _group(request, k)
     key = None
     if isinstance(request, pb.RecommendBatchRequest):
         users = [conversion.user_from_proto(user) for user in request.users]
@@ -76,27 +80,64 @@ def question_of(request: Request, *, keep: Callable[..., bytes] | None = None) -
         if keep is not None:
             # The order of a map is not fixed otherwise.
             user = request.user.SerializeToString(deterministic=True)
-            key = keep(user, b"%d" % k, group)
+            key = keep(user, b"%d" % k, request.eligibility.SerializeToString(), group)
     return Question(
         users=users,
         k=k,
         group=group,
-        keywords={} if plain else options_from_proto(request),
+        filter=one,
+        keywords=keywords,
         bulk=request.priority == pb.PRIORITY_BULK,
         answer_key=key,
     )
 
 
+def keyword_question(users: Sequence[User], k: int, keywords: Mapping[str, Any]) -> Question:
+    """Return a question of this process's own.
+
+    Args:
+        users: fields by name.
+        k: items wanted for each.
+        keywords: of `Engine.recommend`, beside plan. Who has others than those of a filter shares
+            no call.
+    """
+    one, rest = _filtered(keywords)
+    group = None if rest else _filter_group(k, allows=one.allow is not None)
+    return Question(users=users, k=k, group=group, filter=one, keywords=rest)
+
+
+def _filtered(keywords: Mapping[str, Any]) -> tuple[ItemFilter, dict[str, Any]]:
+    """Return the filter that keywords of `Engine.recommend` say, and those that say none of it."""
+    names = ("exclude", "allow", "include_seen")
+    said = {name: keywords[name] for name in names if name in keywords}
+    rest = {name: value for name, value in keywords.items() if name not in names}
+    return (ItemFilter(**said) if said else EVERYTHING), rest
+
+
 def _group(request: Request, k: int) -> bytes:
     """Return what those requests have in common that may share a call.
 
-    The k best are the first of any more, whatever caps there are; with diversity they are not.
+    What each excludes, allows or has seen is its own. The k best are the first of any more,
+    whatever caps there are; with diversity they are not.
     """
-    parts = [b"%d" % (k if request.HasField("diversity") else _bucket(k))]
-    for message in (request.eligibility, request.diversity, *request.caps):
+    eligibility = request.eligibility
+    spread = request.HasField("diversity")
+    group = _filter_group(k, allows=eligibility.HasField("allow"), exactly=spread)
+    if not (spread or request.caps or eligibility.where):
+        return group
+    parts = [group]
+    for message in (pb.Eligibility(where=eligibility.where), request.diversity, *request.caps):
         serialized = message.SerializeToString()
         parts += (b"%d" % len(serialized), serialized)
     return b" ".join(parts)
+
+
+def _filter_group(k: int, *, allows: bool, exactly: bool = False) -> bytes:
+    """Return the group of those that only a filter and k tell apart.
+
+    Who allows few items is not to wait for a scan of all of them.
+    """
+    return b"%d%s" % (k if exactly else _bucket(k), b" of some" if allows else b"")
 
 
 def _bucket(k: int) -> int:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from fuserank.engine.results import Plan
 from fuserank.errors import UnknownItemError
 from fuserank.server import conversion
 from fuserank.server.guard import without_values
@@ -38,7 +39,8 @@ def recommendations(
         items = _attributes(engine, found.item_ids) if request.include_attributes else ()
         message = conversion.recommendation_to_proto(found, items)
         message.timings.queue_ms = answer.queue_ms
-        if answer.degraded_reason:
+        # Of a batch that was answered in parts, some may be exact.
+        if answer.degraded_reason and found.plan != Plan.EXACT:
             message.degraded = True
             message.degraded_reason = answer.degraded_reason
         messages.append(message)

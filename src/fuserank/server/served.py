@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from fuserank.engine.results import Plan, Recommendation, Timings
 from fuserank.errors import OverloadedError
 from fuserank.server.answers import Answers
-from fuserank.server.batching import Batcher, BatchingConfig
+from fuserank.server.batching import Batcher
+from fuserank.server.batching_config import BatchingConfig
 from fuserank.server.plans import CACHED, LateError
-from fuserank.server.questions import Answer, Question
+from fuserank.server.questions import Answer, Question, keyword_question
 from fuserank.server.waiting import Job, Outcome, User
 
 if TYPE_CHECKING:
@@ -87,14 +88,14 @@ class Served:
             users: fields by name, as `Engine.recommend_many` takes them.
             k: items wanted for each.
             deadline: monotonic seconds.
-            keywords: of `Engine.recommend_many`, beside plan.
+            keywords: of `Engine.recommend_many`, beside plan and filters; what has none but
+                `exclude`, `allow` and `include_seen` may share a call.
 
         Raises:
             FuserankError: as the engine raises it, or the queue is full.
             TimeoutError: there is no time to compute it.
         """
-        group = None if keywords else ()
-        question = Question(users=users, k=k, group=group, keywords=keywords)
+        question = keyword_question(users, k, keywords)
         return (await self.answer(question, deadline)).recommendations
 
     def check(self, deadline: float, *, bulk: bool = False) -> None:
@@ -194,6 +195,7 @@ class Served:
             bulk=question.bulk,
             deadline=deadline,
             done=told,
+            filter=question.filter,
         )
         try:
             self._batcher.submit(job)

@@ -6,7 +6,6 @@ import functools
 import math
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING
 
 from fuserank.errors import RequestError
 from fuserank.server import conversion, validation
@@ -28,9 +27,6 @@ from fuserank.server.replies import (
 from fuserank.server.served import Served
 from fuserank.server.shadow import Shadow
 from fuserank.server.stream import RequestStream
-
-if TYPE_CHECKING:
-    from fuserank.server.metrics import Metrics
 
 __all__ = ["SERVICE_NAME", "RecommenderServicer"]
 
@@ -54,7 +50,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
         *,
         shadow: Shadow[Served, Question] | None = None,
         answers: Answers | None = None,
-        metrics: "Metrics | None" = None,
+        admission: Admission | None = None,
     ) -> None:
         """Limit requests to what `config` allows.
 
@@ -63,12 +59,12 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
             bundles: what is loaded.
             shadow: compares candidates on what is answered; None compares none.
             answers: keeps answers for requests that come when there is no time.
-            metrics: is told what is turned away.
+            admission: of every call, shared with other services; None makes one of its own.
         """
         self._config, self._bundles, self._answers = config, bundles, answers
         self._shadow = shadow
         self._items = ItemCalls(config, bundles)
-        self.admission = Admission(config.admission, metrics)
+        self.admission = admission or Admission(config.admission)
         self._streams: set[RequestStream] = set()
 
     def drain(self) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fuserank.engine.filters import EVERYTHING, ItemFilter
 from fuserank.engine.results import Plan, Recommendation
 
 __all__ = ["Job", "Turn", "Waiting"]
@@ -20,12 +21,14 @@ class Job:
     Attributes:
         users: 1 or more.
         k: items wanted for each.
-        group: those of one group differ in users and k alone, and may share a call.
-        keywords: of `Engine.recommend_many`, beside k and plan; the same in all of a group.
+        group: those of one group differ in users, k and filter alone, and may share a call.
+        keywords: of `Engine.recommend_many`, beside k, plan and those that the filter stands for;
+            the same in all of a group.
         text_chars: characters of the texts that are to be encoded.
         bulk: goes after what is not bulk.
         deadline: monotonic seconds; infinite without one.
         done: called once on the event loop with what became of it, unless it was cancelled.
+        filter: which items may come back to each.
         arrived: monotonic seconds when it began to wait.
         queue_s: seconds that it waited.
         settled: whether it was answered or cancelled.
@@ -39,6 +42,7 @@ class Job:
     bulk: bool
     deadline: float
     done: Callable[["Job", Outcome], None]
+    filter: ItemFilter = EVERYTHING
     arrived: float = 0.0
     queue_s: float = 0.0
     settled: bool = False

@@ -5,6 +5,8 @@ line of its standard input.
 """
 
 import asyncio
+import os
+import shutil
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,9 +19,10 @@ from fuserank.server.config import ServerConfig
 from fuserank.server.logs import LogFormat, log_to
 from fuserank.server.main import run
 from fuserank.server.port import reserved_port
+from fuserank.server.runtime_folder import Seating, runtime_folder
 from fuserank.server.workers import Supervisor, WorkersConfig
 
-__all__ = ["Job", "run_workers"]
+__all__ = ["Job", "run_workers", "seated"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +30,8 @@ class Job:
     """What a worker serves; it comes as a line of JSON.
 
     Attributes:
-        bundle: its directory.
+        bundle: its directory, without links.
+        folder: what all workers have in common; see `runtime_folder`.
         device: as ``--device`` of ``fuserank serve``.
         config: with the port that all workers share.
         threads: of its engine.
@@ -36,6 +40,7 @@ class Job:
     """
 
     bundle: str
+    folder: str
     device: str
     config: ServerConfig
     threads: int
@@ -62,16 +67,19 @@ def run_workers(
     """Serve a bundle by several processes until told to stop, and return the exit code.
 
     Raises:
-        ConfigError: this system cannot share ports.
+        ConfigError: this system cannot share ports, or has no folder for temporary files.
         ServerError: the address cannot be listened on, or a worker does not start.
     """
     command = [sys.executable, "-m", "fuserank.server.worker"]
-    with reserved_port(config.host, config.port) as port:
+    # All are to load the same, whatever a link leads to when one of them starts again.
+    bundle = Path(os.path.realpath(bundle))
+    with reserved_port(config.host, config.port) as port, runtime_folder() as folder:
         jobs = [
             Job(
                 bundle=str(bundle),
+                folder=str(folder),
                 device=device,
-                config=_seated(config, port, index),
+                config=seated(config, port, index),
                 threads=max(cores() // workers.processes, 1),
                 index=index,
                 log_format=log_format,
@@ -83,16 +91,20 @@ def run_workers(
 
 def main() -> int:
     """Serve the job on standard input until that ends or a signal comes; return the exit code."""
-    job = Job.from_json(sys.stdin.buffer.readline())
+    job, supervisor = Job.from_json(sys.stdin.buffer.readline()), os.getppid()
+    seating = Seating(folder=Path(job.folder), number=job.index, bundle=Path(job.bundle))
     try:
         with log_to(job.log_format):
-            return run(Path(job.bundle), job.config, job.device, threads=job.threads, worker=True)
+            return run(seating.first, job.config, job.device, threads=job.threads, seating=seating)
     except FuserankError as error:
         print(f"fuserank: worker {job.index}: {error}", file=sys.stderr)
         return 1
+    finally:
+        if os.getppid() != supervisor:  # which was killed, and removes nothing
+            shutil.rmtree(job.folder, ignore_errors=True)
 
 
-def _seated(config: ServerConfig, port: int, index: int) -> ServerConfig:
+def seated(config: ServerConfig, port: int, index: int) -> ServerConfig:
     """Return a worker's own options: the port that all share, and an HTTP port that none does.
 
     What is counted is counted by each worker, so that each must be read.

@@ -4,7 +4,7 @@
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import grpc
 
@@ -14,6 +14,7 @@ from fuserank.errors import UnavailableError, UnknownVersionError
 from fuserank.server.admission import Admission
 from fuserank.server.answering import (
     Context,
+    always_answered,
     answered,
     deadline_of,
     fail,
@@ -29,9 +30,6 @@ from fuserank.server.inference.streams import OrderedStream
 from fuserank.server.pb import grpc_service_pb2 as pb
 from fuserank.server.pb import grpc_service_pb2_grpc
 from fuserank.server.status import status_of
-
-if TYPE_CHECKING:
-    from fuserank.server.metrics import Metrics
 
 __all__ = ["SERVICE_NAME", "InferenceServicer", "LoadedBundles"]
 
@@ -61,21 +59,21 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
     """`inference.GRPCInferenceService` over the bundles that are loaded.
 
     Attributes:
-        admission: of every call.
+        admission: of every call but those that ask whether the server runs, and what it is.
     """
 
     def __init__(
-        self, config: ServerConfig, bundles: LoadedBundles, *, metrics: "Metrics | None" = None
+        self, config: ServerConfig, bundles: LoadedBundles, *, admission: Admission | None = None
     ) -> None:
         """Limit requests to what `config` allows.
 
         Args:
             config: limits.
             bundles: what is loaded.
-            metrics: is told what is turned away.
+            admission: of every call, shared with other services; None makes one of its own.
         """
         self._config, self._bundles = config, bundles
-        self.admission = Admission(config.admission, metrics)
+        self.admission = admission or Admission(config.admission)
         self._statistics = Statistics()
         self._streams: set[OrderedStream[Any, Any]] = set()
 
@@ -84,14 +82,14 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
         for stream in self._streams:
             stream.drain()
 
-    @answered
+    @always_answered
     async def ServerLive(
         self, request: pb.ServerLiveRequest, context: Context
     ) -> pb.ServerLiveResponse:
         """Say that the server runs."""
         return pb.ServerLiveResponse(live=True)
 
-    @answered
+    @always_answered
     async def ServerReady(
         self, request: pb.ServerReadyRequest, context: Context
     ) -> pb.ServerReadyResponse:
@@ -113,7 +111,7 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
             return pb.ModelReadyResponse(ready=False)
         return pb.ModelReadyResponse(ready=True)
 
-    @answered
+    @always_answered
     async def ServerMetadata(
         self, request: pb.ServerMetadataRequest, context: Context
     ) -> pb.ServerMetadataResponse:
