@@ -8,6 +8,9 @@ PROTOS := $(shell find proto -name '*.proto')
 # it is there in a clone without history.
 RELEASED := proto/released.binpb
 
+# Tests of a file share what they set up, so a file is run by one process; two of them need 6 GB.
+SPREAD := -n 2 --dist loadfile
+
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # TensorFlow and tokenizers write to stderr what nobody asked for.
 export TF_CPP_MIN_LOG_LEVEL = 3
@@ -47,10 +50,10 @@ lint: $(VENV)/.dev  ## style, types, import contracts, the API, generated code
 	@$(MAKE) --no-print-directory proto-check
 
 check: lint  ## lint and the unit tests: before every commit
-	$(BIN)/pytest -q -m 'not e2e and not gpu'
+	$(BIN)/pytest -q $(SPREAD) -m 'not e2e and not gpu'
 
 test: lint  ## everything, on the real data
-	$(BIN)/pytest -m 'not gpu'
+	$(BIN)/pytest $(SPREAD) -m 'not gpu'
 
 # protoc lays files out by protobuf package, fuserank/v1/ and inference/, which would be a second
 # `fuserank`, and an `inference` at the top: they are moved into $(PB) flat, and import each other

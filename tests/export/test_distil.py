@@ -10,6 +10,7 @@ from fuserank.errors import ConfigError, DataError, ExportError
 from fuserank.export.distil import DistilConfig, distil
 from fuserank.export.encoder import EncoderExportConfig, export_encoder
 from fuserank.export.excerpts import divide, with_excerpts
+from fuserank.export.imitation import Imitation
 from fuserank.export.pretrained import load_pretrained
 from fuserank.export.texts import texts_of
 from fuserank.schema import Kind
@@ -84,11 +85,65 @@ def test_layers_are_taken_evenly_and_the_last_one_with_them(tmp_path, tiny_model
     assert load_pretrained(tmp_path / "student").model.config.pruned_heads == {0: [0]}
 
 
-def test_without_hidden_states_the_teacher_reads_each_text_once(tiny_model, film_texts, tmp_path):
-    config = replace(CONFIG, hidden_weight=0.0, excerpts=False)
+@pytest.mark.parametrize("hidden_weight", [0.0, 1.0])
+def test_the_texts_alone_can_be_learned_from(tiny_model, film_texts, tmp_path, hidden_weight):
+    config = replace(CONFIG, hidden_weight=hidden_weight, excerpts=False)
     report = distil(tiny_model("bert"), film_texts, config, tmp_path / "student").imitation
     assert report.n_texts == len(film_texts) - report.n_held_out
     assert report.mean_after > report.mean_before
+
+
+def test_the_teacher_reads_a_text_once_where_what_it_makes_is_kept(
+    tiny_model, film_texts, tmp_path, monkeypatch
+):
+    def distilled(name):
+        read = []
+        run = Imitation._run
+
+        def counting(self, network, texts):
+            if network is self._teacher.model:
+                read.extend(texts)
+            return run(self, network, texts)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Imitation, "_run", counting)
+            found = distil(tiny_model("bert"), film_texts[:12], config, tmp_path / name).imitation
+        return read, found
+
+    config = replace(CONFIG, steps=20)
+    kept, found = distilled("kept")
+    assert len(kept) == len(set(kept))
+    monkeypatch.setattr("fuserank.export.imitation._MAX_BYTES", 0)
+    anew, same = distilled("anew")
+    assert len(anew) > len(kept)
+    np.testing.assert_allclose(same.losses, found.losses, rtol=1e-4)
+
+
+def test_the_table_of_tokens_stays_the_teachers(tiny_model, film_texts, tmp_path):
+    distil(tiny_model("bert"), film_texts, replace(CONFIG, steps=3), tmp_path / "student")
+    tables, layers = zip(
+        *(
+            (found.get_input_embeddings().weight, found.encoder.layer[-1].output.dense.weight)
+            for path in (tiny_model("bert"), tmp_path / "student")
+            for found in [load_pretrained(path).model]
+        ),
+        strict=True,
+    )
+    assert torch.equal(*tables)
+    assert not torch.equal(*layers)
+
+
+def test_batches_are_alike_in_length_and_hold_whole_texts(tiny_model, film_texts):
+    config = replace(CONFIG, whole=0.5)
+    imitation = Imitation(load_pretrained(tiny_model("bert")), film_texts, config)
+    batches = [next(imitation._batches) for _ in range(64)]
+    assert {len(batch) for batch in batches} == {config.batch_size}
+    lengths = np.array([[len(imitation.texts[row]) for row in batch] for batch in batches])
+    assert lengths.std(axis=1).mean() < lengths.std() / 3
+    n_whole = len(film_texts) - len(imitation.held_out)
+    share = np.mean(np.array(batches) < n_whole)
+    expected = 0.5 + 0.5 * n_whole / len(imitation.texts)
+    assert share == pytest.approx(expected, abs=0.06)
 
 
 def test_the_same_seed_gives_the_same_weights(tiny_model, film_texts, tmp_path):
@@ -111,6 +166,7 @@ def test_the_same_seed_gives_the_same_weights(tiny_model, film_texts, tmp_path):
         {"learning_rate": 0.0},
         {"warm_up": 1.5},
         {"hidden_weight": -1.0},
+        {"whole": 1.5},
         {"held_out": 1.0},
     ],
 )

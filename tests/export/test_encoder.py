@@ -8,7 +8,14 @@ from sentence_transformers import SentenceTransformer
 
 from fuserank.engine.encoder import TextEncoder
 from fuserank.engine.encoder_config import Pooling, Precision
-from fuserank.errors import BundleIntegrityError, ConfigError, ExportError, ParityError
+from fuserank.engine.providers import Device
+from fuserank.errors import (
+    BundleIntegrityError,
+    ConfigError,
+    ExportError,
+    ParityError,
+    ProviderError,
+)
 from fuserank.export.encoder import EncoderExportConfig, export_encoder
 from fuserank.export.trace import trace_encoder
 
@@ -77,6 +84,19 @@ def test_for_cuda_it_is_float16_unless_told_otherwise(tiny_model, tmp_path):
     assert export_encoder(tiny_model("bert"), tmp_path / "a", for_cuda).config.precision == "fp16"
     told = replace(for_cuda, precision=Precision.W8)
     assert export_encoder(tiny_model("bert"), tmp_path / "b", told).config.precision == "w8"
+
+
+def test_bfloat16_is_exported_for_cuda_and_refused_by_a_cpu(tiny_model, film_texts, tmp_path):
+    config = EncoderExportConfig(device="cuda", precision=Precision.BF16)
+    exact = export_encoder(tiny_model("bert"), tmp_path / "fp32", FP32)
+    report = export_encoder(tiny_model("bert"), tmp_path / "out", config, film_texts)
+    assert report.config.precision is Precision.BF16
+    assert report.config.source == exact.space != report.space
+    assert 0.999 <= report.min_cosine <= report.mean_cosine < 1.0
+    assert report.size_bytes < exact.size_bytes * 0.7
+    for device in (None, Device.CPU):
+        with pytest.raises(ProviderError, match=r"bf16 and no CUDA device .* precision int8, or"):
+            TextEncoder.load(tmp_path / "out", device)
 
 
 def test_too_few_texts_to_choose_scales_by_are_refused(tiny_model, tmp_path):
@@ -223,7 +243,8 @@ def test_anything_but_an_encoder_is_not_replaced(tiny_model, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"precision": "int4"}, "encoder precision: found 'int4', expected one of fp32, fp16, w8"),
+        ({"precision": "int4"}, "encoder precision: found 'int4', expected one of fp32, fp16,"),
+        ({"precision": "bf16"}, "found bf16 for device 'cpu', .* use int8 there, or fp16"),
         ({"pooling": "sum"}, "encoder pooling: found 'sum', expected one of auto, mean, cls, last"),
         ({"dim": 0}, "encoder dim: found 0, expected at least 1"),
         ({"max_tokens": 2}, "encoder max_tokens: found 2, expected at least 3"),

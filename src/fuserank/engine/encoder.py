@@ -16,10 +16,11 @@ from fuserank.engine.encoder_config import (
     MODEL_FILE,
     TOKENIZER_FILE,
     EncoderConfig,
+    Precision,
     TextRole,
 )
 from fuserank.engine.kept_chunks import KeptChunks
-from fuserank.engine.providers import Device
+from fuserank.engine.providers import Device, resolve_device
 from fuserank.engine.results import Embeddings, Timings
 from fuserank.engine.text_checks import check_texts
 from fuserank.engine.text_graph import TextGraph, TokenCounts
@@ -28,10 +29,11 @@ from fuserank.engine.vector_cache import CacheInfo, VectorCache
 from fuserank.errors import (
     BundleFormatError,
     BundleIntegrityError,
+    ProviderError,
     SpaceMismatchError,
 )
 
-__all__ = ["TextEncoder", "check_space"]
+__all__ = ["TextEncoder", "check_space", "space_of"]
 
 FloatArray = npt.NDArray[np.float32]
 RowArray = npt.NDArray[np.intp]
@@ -70,7 +72,7 @@ class TextEncoder:
     def load(
         cls,
         directory: Path,
-        device: Device = Device.CPU,
+        device: Device | None = None,
         *,
         threads: int = 0,
         cache_size: int = 4096,
@@ -79,7 +81,8 @@ class TextEncoder:
 
         Args:
             directory: holds graph, tokenizer and configuration.
-            device: `CPU` or `CUDA`, as `resolve_device` returned it.
+            device: `CPU` or `CUDA`, as `resolve_device` returned it; None takes the CPU, and CUDA
+                for what runs nowhere else.
             threads: that run the graph; 0 takes one for each core.
             cache_size: embeddings that are kept, the most recently used ones; 0 keeps none.
 
@@ -87,7 +90,7 @@ class TextEncoder:
             BundleIntegrityError: a file is missing or damaged.
             BundleFormatError: the configuration is not one, or does not describe the graph.
             ConfigError: the cache size is negative.
-            ProviderError: the graph does not run on the device.
+            ProviderError: the graph does not run on the device, or on any that there is.
         """
         for name in (CONFIG_FILE, TOKENIZER_FILE, MODEL_FILE):
             if not (directory / name).is_file():
@@ -98,9 +101,14 @@ class TextEncoder:
         config = EncoderConfig.from_json(config_path.read_bytes(), str(config_path))
         encoder = cls(
             config,
-            _fingerprint(directory, config),
+            space_of(directory, config),
             _read_tokenizer(directory / TOKENIZER_FILE),
-            TextGraph(directory / MODEL_FILE, config.pad_token_id, device, threads=threads),
+            TextGraph(
+                directory / MODEL_FILE,
+                config.pad_token_id,
+                _device_for(config.precision, device, directory),
+                threads=threads,
+            ),
             cache_size,
         )
         encoder._check_graph(directory)
@@ -273,8 +281,22 @@ def _read_tokenizer(path: Path) -> Tokenizer:
         ) from error
 
 
-def _fingerprint(directory: Path, config: EncoderConfig) -> str:
+def space_of(directory: Path, config: EncoderConfig) -> str:
+    """Return the fingerprint of an encoder's embedding space, without loading its graph."""
     files = [MODEL_FILE, TOKENIZER_FILE, *([DATA_FILE] if (directory / DATA_FILE).exists() else [])]
     parts = [digest(directory / name) for name in files]
     parts.append(sha256(config.to_json().encode()).hexdigest())
     return f"sha256:{sha256(''.join(parts).encode()).hexdigest()}"
+
+
+def _device_for(precision: Precision, device: Device | None, directory: Path) -> Device:
+    """Return the device that was asked for, or else the one that a precision runs on."""
+    if precision is not Precision.BF16:
+        return device or Device.CPU
+    if (device or resolve_device(Device.AUTO)) is Device.CPU:
+        raise ProviderError(
+            f"{directory}: found an encoder of precision bf16 and no CUDA device to run it, which "
+            "it needs: ONNX Runtime has no bfloat16 products on a CPU; export it with precision "
+            "int8, or fp16"
+        )
+    return Device.CUDA

@@ -32,11 +32,13 @@ class Precision(StrEnum):
     """What a graph computes in and its weights are stored as.
 
     ``int8`` has scales that were chosen on texts, ``int8-dynamic`` finds one for each token as it
-    runs; ``w8`` and ``w4`` have weights of 8 and 4 bits in blocks; ``fp16`` is for CUDA.
+    runs; ``w8`` and ``w4`` have weights of 8 and 4 bits in blocks; ``fp16`` and ``bf16`` are for
+    CUDA, and ``bf16`` runs nowhere else.
     """
 
     FP32 = "fp32"
     FP16 = "fp16"
+    BF16 = "bf16"
     W8 = "w8"
     INT8 = "int8"
     INT8_DYNAMIC = "int8-dynamic"

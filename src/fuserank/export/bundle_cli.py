@@ -126,12 +126,15 @@ def tune(
     """
     with console.quiet():
         import tensorflow  # noqa: F401  (prints to stderr while it is imported)
+    from fuserank.engine.providers import resolve_device
     from fuserank.export.tune import export_candidates, tune_encoder
     from fuserank.training.artifact import TrainedRun
     from fuserank.training.data.dataset import load_dataset
 
+    device = resolve_device(config.device)
     export = export_candidates(model, config)
-    tuned = tune_encoder(export, TrainedRun.load(run), load_dataset(dataset), out, budget)
+    data = load_dataset(dataset)
+    tuned = tune_encoder(export, TrainedRun.load(run), data, out, budget, device=device)
     if json:
         console.print_json(tuned)
         return

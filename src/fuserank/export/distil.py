@@ -24,9 +24,13 @@ class DistilConfig(ImitationConfig):
 
     Attributes:
         layers: of the student, fewer than the teacher has.
+        steps: batches; 0 leaves the student as it is.
+        learning_rate: at its highest; a student that begins with a half of a model has far to go.
     """
 
     layers: int = 3
+    steps: int = 1000
+    learning_rate: float = 1e-3
 
     def __post_init__(self) -> None:
         """Raise ConfigError where an option is out of range."""
@@ -65,9 +69,9 @@ def distil(
 ) -> DistilReport:
     """Write a copy of a model with fewer layers, a folder that `export_encoder` takes.
 
-    The m-th of M layers begins as the teacher's layer m·N/M of N, rounded up, and learns to
-    reproduce what comes out of that one; all learn together to reproduce the embeddings. Token
-    embeddings, tokenizer, pooling and dense layers are the teacher's.
+    The m-th of M layers begins as the teacher's layer m·N/M of N, rounded up; all learn together to
+    reproduce the embeddings, and token by token what comes out of the last layer. Token embeddings,
+    tokenizer, pooling and dense layers are the teacher's.
 
     Args:
         model: a folder with a text encoder, or its name on the Hugging Face hub.
@@ -97,7 +101,7 @@ def distil(
         )
     taken = tuple(-(-m * n_layers // config.layers) - 1 for m in range(1, config.layers + 1))
     student = _with_layers(teacher.model, taken)
-    report = Imitation(teacher, texts, config).train(student, taken, on_progress)
+    report = Imitation(teacher, texts, config).train(student, on_progress)
     save_like(teacher, student, out)
     return DistilReport(
         taken=taken,

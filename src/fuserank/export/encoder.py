@@ -1,13 +1,16 @@
 """Export of a pretrained text encoder: traced, fused, quantized, verified, written whole."""
 
 import logging
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
 from fuserank.bundle.atomic import write_directory
-from fuserank.engine.encoder import TextEncoder
+from fuserank.engine.encoder import TextEncoder, space_of
 from fuserank.engine.encoder_config import (
     CONFIG_FILE,
     DATA_FILE,
@@ -35,7 +38,8 @@ class EncoderExportConfig:
 
     Attributes:
         device: where the graph will run.
-        precision: what it computes in; None takes int8 for a CPU and fp16 for CUDA.
+        precision: what it computes in; None takes int8 for a CPU and fp16 for CUDA, which alone
+            runs bf16.
         pooling: ``"auto"`` takes the model's own.
         max_tokens: where a text is cut, special tokens included; None takes the model's limit.
         dim: how many numbers of an embedding are kept, for models trained to be cut; None takes
@@ -65,6 +69,11 @@ class EncoderExportConfig:
             if (found := getattr(self, name)) not in choices:
                 expected = ", ".join(choice for choice in choices if choice is not None)
                 raise ConfigError(f"encoder {name}: found {found!r}, expected one of {expected}")
+        if self.precision == Precision.BF16 and self.device != "cuda":
+            raise ConfigError(
+                f"encoder precision: found bf16 for device {self.device!r}, expected 'cuda': ONNX "
+                "Runtime has no bfloat16 products on a CPU; use int8 there, or fp16, which both run"
+            )
         if self.max_tokens is not None and self.max_tokens < 3:
             raise ConfigError(
                 f"encoder max_tokens: found {self.max_tokens}, expected at least 3: "
@@ -87,7 +96,8 @@ class EncoderReport:
         missed: how many of each are missing from what the architecture should give.
         size_bytes: of the graph that was written, with its weights.
         max_abs_error: of the fp32 graph against the torch model.
-        mean_cosine: of the written graph against the fp32 graph.
+        mean_cosine: of the written graph against the fp32 graph; of bf16, which a CPU does not run,
+            of the fp32 graph that rounds as it does.
         min_cosine: of the written graph against the fp32 graph.
         n_texts: by which int8 chose its scales; 0 where it drew tokens from the vocabulary.
     """
@@ -182,11 +192,12 @@ def _write(
         (stage / DATA_FILE).unlink(missing_ok=True)
         engine_config = replace(engine_config, precision=precision, source=exact.space)
         (stage / CONFIG_FILE).write_text(engine_config.to_json(), encoding="utf-8")
-    encoder = TextEncoder.load(stage)
-    cosines = check_cosines(pretrained.name, encode_samples(encoder), reference)
+    with _for_cpu(stage, engine_config) as written:
+        found = encode_samples(TextEncoder.load(written))
+    cosines = check_cosines(pretrained.name, found, reference)
     return EncoderReport(
         config=engine_config,
-        space=encoder.space,
+        space=space_of(stage, engine_config),
         n_nodes_traced=traced.n_nodes_traced,
         n_nodes=traced.n_nodes,
         fused=traced.fused,
@@ -197,6 +208,23 @@ def _write(
         min_cosine=float(cosines.min()),
         n_texts=len(texts),
     )
+
+
+@contextmanager
+def _for_cpu(stage: Path, config: EncoderConfig) -> Iterator[Path]:
+    """Yield an encoder that embeds as the one in a directory does and that a CPU can run."""
+    if config.precision is not Precision.BF16:
+        yield stage
+        return
+    from fuserank.export.precision import write_simulated
+
+    with TemporaryDirectory() as folder:
+        simulated = Path(folder)
+        write_simulated(stage / MODEL_FILE, simulated / MODEL_FILE)
+        shutil.copy(stage / TOKENIZER_FILE, simulated)
+        as_fp32 = replace(config, precision=Precision.FP32)
+        (simulated / CONFIG_FILE).write_text(as_fp32.to_json(), encoding="utf-8")
+        yield simulated
 
 
 def _check_out(out: Path) -> None:

@@ -4,12 +4,12 @@ No labels are needed: the larger model says what becomes of a text.
 
 Source: Reimers and Gurevych, "Making Monolingual Sentence Embeddings Multilingual using Knowledge
 Distillation", EMNLP 2020 (regression of embeddings); Jiao et al., "TinyBERT", Findings of EMNLP
-2020 (regression of the hidden states of evenly chosen layers).
+2020 (regression of hidden states).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["Imitation", "ImitationConfig", "ImitationReport", "n_parameters", "torch_device"]
 
 _MAX_BYTES = 2**30
-"""Of embeddings of the teacher that are kept; more are made anew for each batch."""
+"""Of what the teacher makes of texts that is kept; more is made anew for each batch."""
+_SORTED = 16
+"""Batches that are drawn at once and sorted by length, so that little of them is padding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +41,12 @@ class ImitationConfig:
         warm_up: share of the steps in which the learning rate rises; then it falls to 0.
         weight_decay: of AdamW.
         max_norm: to which gradients are cut.
-        hidden_weight: of the error of hidden states beside that of embeddings; with 0 the teacher
-            reads each text once only.
+        hidden_weight: of the error of what comes out of the last layer, token by token, beside
+            that of embeddings.
         excerpts: whether sentences and runs of words of the texts are learned from as well, and
             pairs of these.
+        whole: share of a batch that is drawn from the texts themselves, where there are excerpts;
+            the rest is drawn from all.
         held_out: share of the texts that the student is judged on.
         seed: of everything drawn.
     """
@@ -55,6 +59,7 @@ class ImitationConfig:
     max_norm: float = 1.0
     hidden_weight: float = 1.0
     excerpts: bool = True
+    whole: float = 0.4
     held_out: float = 0.05
     seed: int = 42
 
@@ -66,7 +71,8 @@ class ImitationConfig:
             self._check(name, "a number above 0", getattr(self, name) > 0)
         for name in ("weight_decay", "hidden_weight"):
             self._check(name, "0 or more", getattr(self, name) >= 0)
-        self._check("warm_up", "a share from 0 to 1", 0 <= self.warm_up <= 1)
+        for name in ("warm_up", "whole"):
+            self._check(name, "a share from 0 to 1", 0 <= getattr(self, name) <= 1)
         self._check("held_out", "a share between 0 and 1", 0 < self.held_out < 1)
 
     def _check(self, name: str, expected: str, holds: bool) -> None:
@@ -121,24 +127,25 @@ class Imitation:
             with_excerpts(learned, self._rng) if config.excerpts else learned
         )
         self.held_out = self._prompted(held)
-        self._known: dict[int, Any] = {}
-        self._keeps = len(self.texts) * teacher.dim * 4 <= _MAX_BYTES
+        self._n_whole = len(learned)
+        self._batches = self._draw()
+        self._known: dict[int, tuple[Any, Any]] = {}
+        self._n_bytes = 0
 
     def train(
         self,
         student: Any,
-        layers: Sequence[int],
         on_progress: Callable[[int, int], None] | None = None,
     ) -> ImitationReport:
         """Train a student in place.
 
         The loss is the mean over texts of |s − t|²/|t|², which of vectors of unit length is
-        2 − 2·cos(s, t), plus `hidden_weight` times the same of hidden states: the mean over layers,
-        and over the tokens of all texts that are not padding.
+        2 − 2·cos(s, t), plus `hidden_weight` times the same of the last hidden states: the mean
+        over the tokens of all texts that are not padding. The table of tokens stays as it is: it is
+        the teacher's, most of a small student's weights, and a third of the time of a step.
 
         Args:
             student: transformers model of the teacher's width, on the CPU; afterwards again.
-            layers: of the teacher, counted from 0, which the student's are to reproduce in turn.
             on_progress: called with (steps done, steps).
         """
         device, teacher = torch_device(), self._teacher
@@ -147,7 +154,9 @@ class Imitation:
             module.to(device).eval()
         expected = self._embeddings(teacher.model)
         before = _cosines(self._embeddings(student), expected)
-        losses = descend(student, lambda: self._loss(student, layers), self._config, on_progress)
+        table = student.get_input_embeddings().weight.requires_grad_(False)
+        losses = descend(student, lambda: self._loss(student), self._config, on_progress)
+        table.requires_grad_(True)
         after = _cosines(self._embeddings(student), expected)
         for module in (student, teacher.model, teacher.head):
             module.to("cpu")
@@ -166,35 +175,52 @@ class Imitation:
         drawn = self._rng.integers(2, size=len(texts)).tolist()
         return [prompts[which] + text for which, text in zip(drawn, texts, strict=True)]
 
-    def _loss(self, student: Any, layers: Sequence[int]) -> Any:
-        """Return the loss, a scalar, of a batch that is drawn."""
-        rows = self._rng.integers(len(self.texts), size=self._config.batch_size).tolist()
-        texts = [self.texts[row] for row in rows]
-        weight = self._config.hidden_weight
-        if not weight:
-            return _error(self._run(student, texts)[0], self._targets(rows)).mean()
+    def _draw(self) -> Iterator[list[int]]:
+        """Yield batches of rows of `texts`, each of texts of about one length, without end."""
+        config, n = self._config, len(self.texts)
+        lengths = np.array([len(text) for text in self.texts])
+        while True:
+            drawn = _SORTED * config.batch_size
+            whole = self._rng.random(drawn) < config.whole
+            rows = self._rng.integers(np.where(whole, self._n_whole, n))
+            rows = rows[np.argsort(lengths[rows], kind="stable")].reshape(_SORTED, -1)
+            yield from self._rng.permutation(rows).tolist()
+
+    def _loss(self, student: Any) -> Any:
+        """Return the loss, a scalar, of the next batch."""
+        rows = next(self._batches)
+        targets, states = self._targets(rows)
+        embedding, hidden, mask = self._run(student, [self.texts[row] for row in rows])
+        loss = _error(embedding, targets).mean()
+        if weight := self._config.hidden_weight:
+            loss = loss + weight * _error(hidden[mask.bool()], states).mean()
+        return loss
+
+    def _targets(self, rows: Sequence[int]) -> tuple[Any, Any]:
+        """Return (rows, dim) embeddings of the teacher and (tokens, width) last hidden states.
+
+        The teacher reads a text once, as long as what it makes of all can be kept.
+        """
         import torch
 
-        with torch.no_grad():
-            target, expected, _ = self._run(self._teacher.model, texts)
-        embedding, hidden, mask = self._run(student, texts)
-        errors = [
-            (_error(mine, expected[layer + 1]) * mask).sum() / mask.sum()
-            for mine, layer in zip(hidden[1:], layers, strict=True)
-        ]
-        return _error(embedding, target).mean() + weight * sum(errors) / len(errors)
-
-    def _targets(self, rows: Sequence[int]) -> Any:
-        """Return (rows, dim) embeddings of the teacher, made once where all can be kept."""
-        import torch
-
-        new = [row for row in dict.fromkeys(rows) if row not in self._known]
-        known = self._known if self._keeps else {}
+        made = {row: self._known[row] for row in rows if row in self._known}
+        new = [row for row in dict.fromkeys(rows) if row not in made]
         if new:
             with torch.no_grad():
-                made = self._run(self._teacher.model, [self.texts[row] for row in new])[0]
-            known.update(zip(new, made, strict=True))
-        return torch.stack([known[row] for row in rows])
+                embedding, hidden, mask = self._run(
+                    self._teacher.model, [self.texts[row] for row in new]
+                )
+            for index, row in enumerate(new):
+                made[row] = embedding[index].clone(), hidden[index][mask[index].bool()]
+                self._keep(row, made[row])
+        embeddings, states = zip(*(made[row] for row in rows), strict=True)
+        return torch.stack(embeddings), torch.cat(states)
+
+    def _keep(self, row: int, made: tuple[Any, Any]) -> None:
+        n_bytes = sum(tensor.nbytes for tensor in made)
+        if self._n_bytes + n_bytes <= _MAX_BYTES:
+            self._known[row] = made
+            self._n_bytes += n_bytes
 
     def _embeddings(self, network: Any) -> Any:
         """Return (texts, dim) float32 embeddings of the held-out texts."""
@@ -210,7 +236,7 @@ class Imitation:
             )
 
     def _run(self, network: Any, texts: list[str]) -> tuple[Any, Any, Any]:
-        """Return embeddings (texts, dim), hidden states (texts, tokens, width) and the mask."""
+        """Return (texts, dim) embeddings, (texts, tokens, width) last hidden states, the mask."""
         from fuserank.export.trace import pooled, tokenized
 
         inputs = {
@@ -218,9 +244,8 @@ class Imitation:
             for name, tensor in tokenized(self._teacher, texts).items()
         }
         mask = inputs["attention_mask"]
-        made = network(**inputs, output_hidden_states=True)
-        embedding = pooled(made.last_hidden_state, mask, self._teacher.pooling)
-        return self._teacher.head(embedding), made.hidden_states, mask
+        hidden = network(**inputs).last_hidden_state
+        return self._teacher.head(pooled(hidden, mask, self._teacher.pooling)), hidden, mask
 
 
 def torch_device() -> str:

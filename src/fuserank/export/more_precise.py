@@ -39,7 +39,7 @@ def more_precise(
     )
     source = reference / MODEL_FILE
     n_products = len(products(source))
-    if config.precision in {Precision.FP32, Precision.FP16} or not n_products:
+    if config.precision in {Precision.FP32, Precision.FP16, Precision.BF16} or not n_products:
         return
     batches = calibration_batches(reference, config, texts)
     ordered = list(sensitivity(source, batches[:_JUDGED], config.precision))

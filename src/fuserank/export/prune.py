@@ -112,7 +112,7 @@ def prune(
     student = deepcopy(teacher.model)
     _narrow(student, importance, config)
     _behead(student, importance, config)
-    report = imitation.train(student, range(len(layers)), on_progress)
+    report = imitation.train(student, on_progress)
     save_like(teacher, student, out)
     left = prunable_layers(student)
     return PruneReport(

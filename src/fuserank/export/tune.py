@@ -12,10 +12,11 @@ import msgspec
 from fuserank.bundle.atomic import write_directory
 from fuserank.engine.encoder import TextEncoder
 from fuserank.engine.encoder_config import Precision, TextRole
+from fuserank.engine.providers import Device
 from fuserank.errors import ConfigError, DataError, ExportError
 from fuserank.export.encoder import EncoderExportConfig, export_encoder
 from fuserank.export.front import Candidate, render_front
-from fuserank.export.gate import GateBudget
+from fuserank.export.gate import GateBudget, GateReport
 from fuserank.export.texts import texts_of
 from fuserank.export.trials import RankerData, Trials
 from fuserank.schema import Side
@@ -50,7 +51,7 @@ class Tuned:
 
 
 def export_candidates(model: str | Path, config: EncoderExportConfig) -> Export:
-    """Return what exports a model in the precisions that a CPU gains by.
+    """Return what exports a model in the precisions that its device gains by.
 
     Args:
         model: a folder with a text encoder, or its name on the Hugging Face hub.
@@ -66,10 +67,11 @@ def export_candidates(model: str | Path, config: EncoderExportConfig) -> Export:
         )
 
     def export(directory: Path, texts: Sequence[str]) -> Mapping[str, Path]:
-        from fuserank.export.precision import CANDIDATES
+        from fuserank.export.precision import CANDIDATES, CANDIDATES_OF_CUDA
 
-        made = {precision.value: directory / precision for precision in CANDIDATES}
-        for precision in CANDIDATES:
+        tried = CANDIDATES if config.device == "cpu" else CANDIDATES_OF_CUDA
+        made = {precision.value: directory / precision for precision in tried}
+        for precision in tried:
             export_encoder(model, made[precision], replace(config, precision=precision), texts)
         return made
 
@@ -82,6 +84,8 @@ def tune_encoder(
     dataset: Dataset,
     out: Path,
     budget: GateBudget | None = None,
+    *,
+    device: Device = Device.CPU,
 ) -> Tuned:
     """Try encoders and write the fastest that passes the gate, the reference and a page.
 
@@ -94,6 +98,7 @@ def tune_encoder(
         dataset: the data it was trained on.
         out: the directory to write; an older result there is replaced.
         budget: what an encoder may cost.
+        device: as `resolve_device` returned it: that the speed is measured on.
 
     Raises:
         ExportError: an encoder cannot be exported, or `out` is something else.
@@ -107,7 +112,12 @@ def tune_encoder(
         made = export(stage / "candidates", texts_of(dataset))
         trials = _trials(data, made)
         candidates = tuple(
-            _try(name, made[name], trials, texts, budget or GateBudget())
+            _try(
+                name,
+                trials.of(made[name], budget or GateBudget()).report,
+                TextEncoder.load(made[name], device, cache_size=0),
+                texts,
+            )
             for name in sorted(made, key=lambda name: name != Precision.FP32)
         )
         tuned = Tuned(chosen=choose(candidates), candidates=candidates)
@@ -132,11 +142,7 @@ def _trials(data: RankerData, made: Mapping[str, Path]) -> Trials:
     return Trials(data, made[Precision.FP32], (own or encoders)[0])
 
 
-def _try(
-    name: str, directory: Path, trials: Trials, texts: Sequence[str], budget: GateBudget
-) -> Candidate:
-    report = trials.of(directory, budget).report
-    encoder = TextEncoder.load(directory, cache_size=0)
+def _try(name: str, report: GateReport, encoder: TextEncoder, texts: Sequence[str]) -> Candidate:
     encoder.warm()
     single = median(_seconds(encoder, [text]) for text in texts[:_SINGLES])
     bulk = min(_seconds(encoder, texts) for _ in range(_REPEATS))

@@ -2,6 +2,7 @@
 
 from fuserank.export.passes.decompose_gemm import DecomposeGemm
 from fuserank.export.passes.fold_batch_norm import FoldBatchNorm
+from fuserank.export.passes.narrow_floats import NarrowFloats
 from fuserank.export.passes.quantize_blocks import QuantizeBlocks
 from fuserank.export.passes.quantize_rows import QuantizeRows
 from fuserank.export.passes.quantize_static import QuantizeStatic
@@ -17,6 +18,7 @@ from fuserank.export.passes.square_as_product import SquareAsProduct
 __all__ = [
     "DecomposeGemm",
     "FoldBatchNorm",
+    "NarrowFloats",
     "QuantizeBlocks",
     "QuantizeRows",
     "QuantizeStatic",

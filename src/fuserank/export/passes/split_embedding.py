@@ -23,8 +23,8 @@ class SplitEmbedding(ir.passes.InPlacePass):
         for node in nodes:
             ids, types, words, positions, kinds, gamma, beta, mask = node.inputs[:8]
             tape = ir.tape.Tape()
-            zero, one, two = (_axis(model.graph, n) for n in range(3))
-            length = tape.op("Slice", [tape.op("Shape", [ids]), one, two])
+            zero, one = (_axis(model.graph, n) for n in range(2))
+            length = tape.op("Shape", [ids], {"start": 1, "end": 2})
             total = tape.op("Gather", [words, ids])
             total = tape.op("Add", [total, tape.op("Slice", [positions, zero, length])])
             if types is not None and kinds is not None:

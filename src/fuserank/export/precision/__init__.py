@@ -6,6 +6,7 @@ from pathlib import Path
 from fuserank.engine.encoder_config import Precision
 from fuserank.errors import ConfigError
 from fuserank.export.precision.activations import Batch
+from fuserank.export.precision.bfloat import write_bf16, write_simulated
 from fuserank.export.precision.half import write_fp16
 from fuserank.export.precision.int8 import write_int8
 from fuserank.export.precision.int8_dynamic import write_int8_dynamic
@@ -13,16 +14,25 @@ from fuserank.export.precision.products import products
 from fuserank.export.precision.sensitivity import sensitivity
 from fuserank.export.precision.weight_only import write_w4, write_w8
 
-__all__ = ["CANDIDATES", "products", "sensitivity", "write_precision"]
+__all__ = [
+    "CANDIDATES",
+    "CANDIDATES_OF_CUDA",
+    "products",
+    "sensitivity",
+    "write_precision",
+    "write_simulated",
+]
 
 CANDIDATES = (Precision.INT8, Precision.INT8_DYNAMIC, Precision.W8, Precision.FP32)
 """Of the CPU, from the fastest to the most exact."""
+CANDIDATES_OF_CUDA = (Precision.FP16, Precision.BF16, Precision.FP32)
 
 _WRITERS = {
     Precision.INT8_DYNAMIC: write_int8_dynamic,
     Precision.W8: write_w8,
     Precision.W4: write_w4,
     Precision.FP16: write_fp16,
+    Precision.BF16: write_bf16,
 }
 
 # Measured with MiniLM-L6 on 1,681 film texts of 13.5 tokens on average by `TextEncoder`, one thread
@@ -57,8 +67,8 @@ def write_precision(
             them texts of one length.
 
     Raises:
-        ConfigError: fp32, fp16 that is to keep something, a name in `keep` that no product has, or
-            int8 without batches.
+        ConfigError: fp32, fp16 or bf16 that is to keep something, a name in `keep` that no product
+            has, or int8 without batches.
     """
     if precision is not Precision.INT8 and precision not in _WRITERS:
         expected = ", ".join((Precision.INT8, *_WRITERS))
