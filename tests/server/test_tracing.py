@@ -1,12 +1,14 @@
 import asyncio
 import contextlib
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
 
 from fuserank.errors import ConfigError
-from fuserank.server.tracing import CallTracing, tracer_provider
+from fuserank.server.client import Client
+from fuserank.server.tracing import CallTracing, TracingConfig, tracer_provider
 
 sdk = pytest.importorskip(
     "opentelemetry.sdk.trace", reason="tracing needs OpenTelemetry: pip install 'fuserank[otel]'"
@@ -141,3 +143,40 @@ def test_the_environment_names_the_service(monkeypatch):
     provider = tracer_provider()
     assert provider.resource.attributes["service.name"] == "fuserank"
     provider.shutdown()
+
+
+def test_a_collector_gets_the_spans_of_a_server(monkeypatch, start_server, on_loop, engine):
+    from opentelemetry.proto.collector.trace.v1 import (
+        trace_service_pb2,
+        trace_service_pb2_grpc,
+    )
+
+    class Collector(trace_service_pb2_grpc.TraceServiceServicer):
+        def __init__(self):
+            self.spans = []
+
+        def Export(self, request, context):
+            for resource in request.resource_spans:
+                self.spans += [span for scope in resource.scope_spans for span in scope.spans]
+            return trace_service_pb2.ExportTraceServiceResponse()
+
+    collector = Collector()
+    receiver = grpc.server(ThreadPoolExecutor(1))
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, receiver)
+    port = receiver.add_insecure_port("127.0.0.1:0")
+    receiver.start()
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
+    try:
+        server, address = start_server(tracing=TracingConfig(enabled=True))
+        on_loop(server.load(lambda: engine))
+        with Client(address) as client:
+            client.recommend({"user_id": "somebody"}, k=2)
+        on_loop(server.stop())  # sends what was not sent yet
+    finally:
+        receiver.stop(None)
+    (span,) = (span for span in collector.spans if span.name.endswith("/Recommend"))
+    assert span.name == "fuserank.v1.RecommenderService/Recommend"
+    assert span.end_time_unix_nano > span.start_time_unix_nano
+    said = {attribute.key: attribute.value for attribute in span.attributes}
+    assert said["rpc.grpc.status_code"].int_value == 0
+    assert "somebody" not in str(span)
