@@ -9,6 +9,9 @@ from fuserank.server.handlers import Context
 
 __all__ = ["status_after"]
 
+_EARLY_S = 0.02
+"""The client's clock began to run before ours: what it ends then, it ends for the deadline."""
+
 _BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -22,7 +25,7 @@ def status_after(error: BaseException | None, context: Context) -> grpc.StatusCo
     if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
         # gRPC cancels the handler of a call that the client gave up and of one that expired.
         remaining_s = context.time_remaining()
-        expired = remaining_s is not None and remaining_s <= 0
+        expired = remaining_s is not None and remaining_s <= _EARLY_S
         return grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED
     return grpc.StatusCode.UNKNOWN
 
