@@ -29,6 +29,7 @@ from fuserank.bench.report import Machine, Stored, installed_versions, this_mach
 from fuserank.bench.synthetic import SyntheticItems, synthetic_bundle, synthetic_requests
 from fuserank.errors import ConfigError
 from fuserank.server import conversion
+from fuserank.server.admission import AdmissionConfig
 from fuserank.server.pb import recommender_pb2 as pb
 from fuserank.server.process import server_process
 
@@ -59,6 +60,7 @@ class OverloadConfig:
         at_once: calls under way in the closed loops; the best of them is the capacity.
         connections: of the client.
         max_backlog: of the server, as its option ``--admission.max-backlog``.
+        max_connection_calls: of the server, as ``--admission.max-connection-calls``.
         k: items wanted.
         seed: of the arrivals.
     """
@@ -72,14 +74,15 @@ class OverloadConfig:
     recovery_seconds: float = 3.0
     at_once: tuple[int, ...] = (4, 16, 64)
     connections: int = 4
-    max_backlog: int = 1_024
+    max_backlog: int = AdmissionConfig.max_backlog
+    max_connection_calls: int = AdmissionConfig.max_connection_calls
     k: int = 10
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Raise ConfigError where a value is out of range."""
         positive = ("items", "deadline_ms", "seconds", "peak_seconds", "recovery_seconds")
-        for name in (*positive, "connections", "max_backlog", "k"):
+        for name in (*positive, "connections", "max_backlog", "max_connection_calls", "k"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ConfigError(f"{name}: found {getattr(self, name)}, expected more than 0")
         for name in ("hidden", "factors", "at_once"):
@@ -184,7 +187,8 @@ def measure_overload(config: OverloadConfig, *, command: str) -> OverloadReport:
         command_line = [sys.executable, "-m", "fuserank", "serve", str(bundle), "--device", "cpu"]
         # Answers that were kept would be counted as good though nothing was computed for them.
         command_line += ["--port", "0", "--http.port", "-1", "--answers.max-answers", "0"]
-        command_line += ["--admission.max-backlog", str(config.max_backlog)]
+        command_line += [f"--admission.max-backlog={config.max_backlog}"]
+        command_line += [f"--admission.max-connection-calls={config.max_connection_calls}"]
         with contextlib.ExitStack() as stack:
             with _on(_server_cores()):
                 process, address = stack.enter_context(server_process(command_line))
