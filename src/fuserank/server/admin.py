@@ -2,12 +2,11 @@
 # ruff: noqa: N802 - methods have the names of their RPCs.
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from fuserank.errors import RequestError
 from fuserank.server.admin_conversion import bundle_to_proto
-from fuserank.server.answering import Context, answered
+from fuserank.server.answering import Context, always_answered
 from fuserank.server.bundles import Bundles
 from fuserank.server.loaded import Loaded
 from fuserank.server.pb import admin_pb2, admin_pb2_grpc
@@ -23,13 +22,7 @@ _MAX_CHARS = 20_000
 
 
 class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
-    """`fuserank.v1.AdminService`. Who may call it is checked before a call comes here.
-
-    Attributes:
-        admission: of every call; operators are let in however many callers there are.
-    """
-
-    admission: AbstractContextManager[None] = nullcontext()
+    """`fuserank.v1.AdminService`. Who may call it is checked before a call comes here."""
 
     def __init__(
         self,
@@ -51,7 +44,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         self._bundles, self._shadow, self._forget = bundles, shadow, forget
         self._relay = relay
 
-    @answered
+    @always_answered
     async def ListBundles(
         self, request: admin_pb2.ListBundlesRequest, context: Context
     ) -> admin_pb2.ListBundlesResponse:
@@ -60,7 +53,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
             bundles=[self._describe(loaded) for loaded in self._bundles.loaded()]
         )
 
-    @answered
+    @always_answered
     async def LoadBundle(
         self, request: admin_pb2.LoadBundleRequest, context: Context
     ) -> admin_pb2.LoadBundleResponse:
@@ -68,7 +61,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         loaded = await (self._relay or self._bundles).load(request.name)
         return admin_pb2.LoadBundleResponse(bundle=self._describe(loaded))
 
-    @answered
+    @always_answered
     async def PromoteBundle(
         self, request: admin_pb2.PromoteBundleRequest, context: Context
     ) -> admin_pb2.PromoteBundleResponse:
@@ -79,7 +72,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
             loaded = await self._relay.promote(request.version)
         return admin_pb2.PromoteBundleResponse(bundle=self._describe(loaded))
 
-    @answered
+    @always_answered
     async def RollbackBundle(
         self, request: admin_pb2.RollbackBundleRequest, context: Context
     ) -> admin_pb2.RollbackBundleResponse:
@@ -90,7 +83,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
             loaded = await self._relay.rollback()
         return admin_pb2.RollbackBundleResponse(bundle=self._describe(loaded))
 
-    @answered
+    @always_answered
     async def ForgetUser(
         self, request: admin_pb2.ForgetUserRequest, context: Context
     ) -> admin_pb2.ForgetUserResponse:

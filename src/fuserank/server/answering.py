@@ -63,7 +63,7 @@ def answered(handler: Handler[S, T]) -> Handler[S, T]:
 def always_answered(
     handler: Callable[[Any, Any, Context], Awaitable[T]],
 ) -> Callable[[Any, Any, Context], Awaitable[T]]:
-    """Do what `answered` does, however many calls are under way: for probes.
+    """Do what `answered` does, however many calls are under way: for probes and operators.
 
     Args:
         handler: a method of a servicer.
