@@ -215,3 +215,9 @@ def test_a_watch_that_a_stopping_server_cancels_means_unavailable():
     error = client_module._not_ready("host:1", 1.0, Cancelled())
     assert isinstance(error, UnavailableError)
     assert "ended its watch" in str(error)
+
+
+def test_a_keyword_that_does_not_exist_is_refused_by_every_method(client):
+    for ask in (client.recommend, client.recommend_many, client.recommend_stream):
+        with pytest.raises(TypeError, match="excludes"):
+            ask({"user_id": "42"}, excludes=["1"])

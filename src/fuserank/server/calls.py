@@ -5,7 +5,7 @@ A call that cannot be put into a message raises RequestError here, before anythi
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypedDict, TypeVar
 
 from fuserank.engine.caps import Cap
 from fuserank.engine.diversity import Diversity
@@ -19,6 +19,7 @@ from fuserank.server.pb import recommender_pb2 as pb
 
 __all__ = [
     "Call",
+    "OptionKeywords",
     "Options",
     "bundle_info",
     "delete",
@@ -53,6 +54,17 @@ class Call(Generic[T]):
     def sent(self) -> object:
         """What a stub is given."""
         return iter(self.request) if isinstance(self.request, tuple) else self.request
+
+
+class OptionKeywords(TypedDict, total=False):
+    """Which items may come and how they are chosen, as keywords of the clients."""
+
+    exclude: Collection[str]
+    allow: Collection[str] | None
+    include_seen: bool
+    where: Sequence[Predicate]
+    caps: Sequence[Cap]
+    diversity: Diversity | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,12 +164,12 @@ def item(item_id: str) -> Call[Item]:
 
 def options(
     *,
-    exclude: Collection[str],
-    allow: Collection[str] | None,
-    include_seen: bool,
-    where: Sequence[Predicate],
-    caps: Sequence[Cap],
-    diversity: Diversity | None,
+    exclude: Collection[str] = (),
+    allow: Collection[str] | None = None,
+    include_seen: bool = False,
+    where: Sequence[Predicate] = (),
+    caps: Sequence[Cap] = (),
+    diversity: Diversity | None = None,
 ) -> Options:
     """Return which items may come and how they are chosen."""
     eligibility = _message(

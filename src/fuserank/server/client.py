@@ -14,12 +14,10 @@ from typing import Self, TypeVar, Unpack
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from fuserank.engine.caps import Cap
-from fuserank.engine.diversity import Diversity
-from fuserank.engine.predicates import Predicate
 from fuserank.engine.results import BundleInfo, Embeddings, Item, Recommendation, Scores
 from fuserank.errors import FuserankError, UnavailableError
 from fuserank.server import calls
+from fuserank.server.calls import OptionKeywords
 from fuserank.server.channel import (
     ChannelKeywords,
     ChannelOptions,
@@ -77,51 +75,25 @@ class Client:
         user: User,
         k: int = 10,
         *,
-        exclude: Collection[str] = (),
-        allow: Collection[str] | None = None,
-        include_seen: bool = False,
-        where: Sequence[Predicate] = (),
-        caps: Sequence[Cap] = (),
-        diversity: Diversity | None = None,
         attributes: bool = False,
+        **options: Unpack[OptionKeywords],
     ) -> Recommendation:
         """Return the k best items of a user, as `Engine.recommend` does.
 
         `attributes` asks also for their titles and so on.
         """
-        options = calls.options(
-            exclude=exclude,
-            allow=allow,
-            include_seen=include_seen,
-            where=where,
-            caps=caps,
-            diversity=diversity,
-        )
-        return self._call(calls.recommend(user, k, options, attributes))
+        return self._call(calls.recommend(user, k, calls.options(**options), attributes))
 
     def recommend_many(
         self,
         users: Sequence[User],
         k: int = 10,
         *,
-        exclude: Collection[str] = (),
-        allow: Collection[str] | None = None,
-        include_seen: bool = False,
-        where: Sequence[Predicate] = (),
-        caps: Sequence[Cap] = (),
-        diversity: Diversity | None = None,
         attributes: bool = False,
+        **options: Unpack[OptionKeywords],
     ) -> list[Recommendation]:
         """Return the k best items of several users, who share one pass over the catalogue."""
-        options = calls.options(
-            exclude=exclude,
-            allow=allow,
-            include_seen=include_seen,
-            where=where,
-            caps=caps,
-            diversity=diversity,
-        )
-        return self._call(calls.recommend_many(users, k, options, attributes))
+        return self._call(calls.recommend_many(users, k, calls.options(**options), attributes))
 
     def recommend_stream(
         self, users: Iterable[User], k: int = 10, **keywords: Unpack[StreamKeywords]
@@ -137,7 +109,7 @@ class Client:
             keywords: those of `recommend`, ``bulk=True`` for what nobody waits for, and
                 ``timeout_ms``, the time that one answer is worth waiting for.
         """
-        template = Template.of(k, keywords)
+        template = Template.of(k, **keywords)
         return stream(self._stub.RecommendStream, users, template, self._address)
 
     def score(self, user: User, item_ids: Sequence[str]) -> Scores:
@@ -226,51 +198,27 @@ class AsyncClient:
         user: User,
         k: int = 10,
         *,
-        exclude: Collection[str] = (),
-        allow: Collection[str] | None = None,
-        include_seen: bool = False,
-        where: Sequence[Predicate] = (),
-        caps: Sequence[Cap] = (),
-        diversity: Diversity | None = None,
         attributes: bool = False,
+        **options: Unpack[OptionKeywords],
     ) -> Recommendation:
         """Return the k best items of a user, as `Engine.recommend` does.
 
         `attributes` asks also for their titles and so on.
         """
-        options = calls.options(
-            exclude=exclude,
-            allow=allow,
-            include_seen=include_seen,
-            where=where,
-            caps=caps,
-            diversity=diversity,
-        )
-        return await self._call(calls.recommend(user, k, options, attributes))
+        return await self._call(calls.recommend(user, k, calls.options(**options), attributes))
 
     async def recommend_many(
         self,
         users: Sequence[User],
         k: int = 10,
         *,
-        exclude: Collection[str] = (),
-        allow: Collection[str] | None = None,
-        include_seen: bool = False,
-        where: Sequence[Predicate] = (),
-        caps: Sequence[Cap] = (),
-        diversity: Diversity | None = None,
         attributes: bool = False,
+        **options: Unpack[OptionKeywords],
     ) -> list[Recommendation]:
         """Return the k best items of several users, who share one pass over the catalogue."""
-        options = calls.options(
-            exclude=exclude,
-            allow=allow,
-            include_seen=include_seen,
-            where=where,
-            caps=caps,
-            diversity=diversity,
+        return await self._call(
+            calls.recommend_many(users, k, calls.options(**options), attributes)
         )
-        return await self._call(calls.recommend_many(users, k, options, attributes))
 
     def recommend_stream(
         self,
@@ -279,7 +227,7 @@ class AsyncClient:
         **keywords: Unpack[StreamKeywords],
     ) -> AsyncIterator[Streamed]:
         """Yield what becomes of each user, as `Client.recommend_stream` does."""
-        template = Template.of(k, keywords)
+        template = Template.of(k, **keywords)
         return stream_async(self._stub.RecommendStream, users, template, self._address)
 
     async def score(self, user: User, item_ids: Sequence[str]) -> Scores:

@@ -4,23 +4,19 @@ from collections import deque
 from collections.abc import (
     AsyncIterable,
     AsyncIterator,
-    Collection,
     Iterable,
     Iterator,
     Mapping,
-    Sequence,
 )
 from dataclasses import dataclass
-from typing import Any, Self, TypedDict
+from typing import Any, Self, Unpack
 
 import grpc
 
-from fuserank.engine.caps import Cap
-from fuserank.engine.diversity import Diversity
-from fuserank.engine.predicates import Predicate
 from fuserank.engine.results import Recommendation
 from fuserank.errors import FuserankError, ServerError
 from fuserank.server import calls, conversion
+from fuserank.server.calls import OptionKeywords
 from fuserank.server.pb import recommender_pb2 as pb
 from fuserank.server.status import error_from, error_of
 
@@ -50,15 +46,9 @@ class Streamed:
         return self.outcome
 
 
-class StreamKeywords(TypedDict, total=False):
-    """How the items of a stream's users are chosen, as keywords of the clients."""
+class StreamKeywords(OptionKeywords, total=False):
+    """What a stream's users have in common, as keywords of the clients."""
 
-    exclude: Collection[str]
-    allow: Collection[str] | None
-    include_seen: bool
-    where: Sequence[Predicate]
-    caps: Sequence[Cap]
-    diversity: Diversity | None
     attributes: bool
     bulk: bool
     timeout_ms: int
@@ -83,26 +73,26 @@ class Template:
     timeout_ms: int
 
     @classmethod
-    def of(cls, k: int, keywords: StreamKeywords) -> Self:
+    def of(
+        cls,
+        k: int,
+        *,
+        attributes: bool = False,
+        bulk: bool = False,
+        timeout_ms: int = 0,
+        **options: Unpack[OptionKeywords],
+    ) -> Self:
         """Return the template for a call of a client.
 
         Raises:
             RequestError: what no message can carry.
         """
-        options = calls.options(
-            exclude=keywords.get("exclude", ()),
-            allow=keywords.get("allow"),
-            include_seen=keywords.get("include_seen", False),
-            where=keywords.get("where", ()),
-            caps=keywords.get("caps", ()),
-            diversity=keywords.get("diversity"),
-        )
         return cls(
             k=k,
-            options=options,
-            attributes=keywords.get("attributes", False),
-            bulk=keywords.get("bulk", False),
-            timeout_ms=keywords.get("timeout_ms", 0),
+            options=calls.options(**options),
+            attributes=attributes,
+            bulk=bulk,
+            timeout_ms=timeout_ms,
         )
 
     def request(self, index: int, user: User) -> pb.RecommendStreamRequest:
