@@ -89,7 +89,7 @@ bench: $(VENV)/.dev demo  ## latency against the naive graph and the floor
 	$(BIN)/python -m fuserank.bench.readme
 
 soak: $(VENV)/.dev  ## half an hour of mixed calls: no failed call, flat memory
-	$(BIN)/python -m fuserank.bench.soak $(RESULTS)/soak.json --seconds 1800
+	$(BIN)/python -m fuserank.bench.soak $(RESULTS)/serving/soak.json --seconds 1800
 
 clean:  ## remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
