@@ -374,7 +374,7 @@ def test_what_would_expire_behind_the_queue_is_told_when_to_come_again():
         bench = Bench(engine)
         bench.submit(0)
         await engine.begun()
-        bench.batcher._backlog.observe(1, 0.1)  # ten users a second
+        bench.batcher._backlog.observe(1, bench.clock.now - 0.1)  # ten users a second
         for number in range(5):
             bench.submit(number)
         with pytest.raises(LateError) as caught:
@@ -451,20 +451,26 @@ def test_closing_computes_what_waits_and_takes_no_more():
     run(scenario())
 
 
-def test_two_calls_at_a_time_where_two_may_run():
+def test_a_full_call_is_made_beside_another_and_no_smaller_one():
     async def scenario():
         engine = Engine(held=True)
-        bench = Bench(engine, engine_calls=2)
+        bench = Bench(engine, engine_calls=2, max_users=3)
         bench.submit(0)
         await engine.begun()
         bench.submit(1)
-        await engine.begun()  # though the first has not ended
         bench.submit(2)
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.01)  # the loop has seen both
+        assert len(engine.calls) == 1
+        bench.submit(3)
+        await engine.begun()  # though the first has not ended
+        for number in range(4, 10):
+            bench.submit(number)
+        await asyncio.sleep(0.01)
         assert len(engine.calls) == 2
-        engine.release(3)
+        engine.release(10)
         await bench.close()
-        assert engine.users == [0, 1, 2]
+        assert [numbers for numbers, _, _ in engine.calls[:2]] == [[0], [1, 2, 3]]
+        assert sorted(engine.users) == list(range(10))
 
     run(scenario())
 

@@ -85,13 +85,27 @@ def test_only_what_is_known_to_be_short_is_short(estimates):
 
 def test_a_queue_moves_as_it_did_lately(clock):
     backlog = Backlog(clock)
+
+    def turn(n_users, seconds):
+        clock.now += seconds
+        backlog.observe(n_users, clock.now - seconds)
+
     assert backlog.wait_s(1_000) == 0.0
-    backlog.observe(50, 0.1)
+    turn(50, 0.1)
     assert backlog.wait_s(100) == pytest.approx(0.2)
     for _ in range(100):
-        backlog.observe(100, 0.1)
+        turn(100, 0.1)
     assert backlog.wait_s(100) == pytest.approx(0.1)
     clock.now += 1.5
     assert backlog.wait_s(100) == 0.0
-    backlog.observe(10, 0.1)
+    turn(10, 0.1)
     assert backlog.wait_s(10) == pytest.approx(0.1)
+
+
+def test_turns_side_by_side_move_the_queue_twice_as_fast(clock):
+    backlog = Backlog(clock)
+    for _ in range(100):  # one ends every 0.1 s, and each takes 0.2 s
+        clock.now += 0.1
+        backlog.observe(50, clock.now - 0.2)
+    assert backlog.turn_s == pytest.approx(0.2)
+    assert backlog.wait_s(100) == pytest.approx(0.2)

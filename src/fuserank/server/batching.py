@@ -2,7 +2,8 @@
 
 Requests come in on the event loop. While the engine computes, those that come wait; when it is
 free, a thread takes the oldest of them with all that may share its call, and nobody waits for more
-to come (unless a delay is set). A call that is shorter than the way to a thread and back runs on
+to come (unless a delay is set). Where so many wait that they fill a call, it is made beside the one
+that runs: while one thread reads users and writes lists, the other one scans. A call that is shorter than the way to a thread and back runs on
 the event loop itself, where nothing else waits.
 """
 
@@ -67,8 +68,7 @@ class Batcher:
         self._estimates, self._backlog = Estimates(clock), Backlog(clock)
         self._changed = threading.Condition()
         # All below under the condition's lock.
-        self._running = 0
-        self._free_at = -math.inf  # when what runs is expected to end
+        self._running: list[Turn] = []
         self._wanted = False  # a thread is to take what waits
         self._kick_due = False
         self._closed = False
@@ -157,15 +157,22 @@ class Batcher:
 
     def _wait_s(self, *, bulk: bool) -> float:
         """Return the seconds after which a job that came now has its turn, as far as is known."""
-        busy_s = max(0.0, self._free_at - self._clock()) if self._running else 0.0
+        free_at = min((turn.ends for turn in self._running), default=-math.inf)
+        busy_s = max(0.0, free_at - self._clock())
         return busy_s + self._backlog.wait_s(self._waiting.n_ahead(bulk=bulk))
+
+    def _may_begin(self) -> bool:
+        """Return whether a turn may begin now: alone, or a full one beside another."""
+        if not self._running:
+            return bool(self._waiting)
+        return len(self._running) < self._config.engine_calls and self._waiting.fills_a_turn
 
     def _kick(self) -> None:
         """Begin a turn, if the engine is free: here if it is short, else on a thread."""
         turn = None
         with self._changed:
             self._kick_due = False
-            if not self._waiting or self._running >= self._config.engine_calls:
+            if not self._may_begin():
                 return  # whoever runs takes what waits when it is done
             if self._may_run_here():
                 turn = self._take()
@@ -201,7 +208,7 @@ class Batcher:
             while True:
                 if self._waiting and (self._wanted or self._closed):
                     ripe_s = self._ripe_in_s()
-                    if ripe_s <= 0.0 and self._running < self._config.engine_calls:
+                    if ripe_s <= 0.0 and self._may_begin():
                         return self._take()
                     self._changed.wait(max(ripe_s, 0.0) or None)
                 elif self._closed:
@@ -227,8 +234,8 @@ class Batcher:
 
         turn = self._waiting.take(choose)
         turn.began = now
-        self._running += 1
-        self._free_at = now + sum(
+        self._running.append(turn)
+        turn.ends = now + sum(
             self._estimates.expected_s(plan, turn.texts, sum(len(job.users) for job in jobs))
             for plan, jobs in turn.calls.items()
         )
@@ -237,9 +244,9 @@ class Batcher:
         return turn
 
     def _end(self, turn: Turn) -> None:
-        self._running -= 1
+        self._running = [other for other in self._running if other is not turn]
         if turn.n_users and self._waiting:
-            self._backlog.observe(turn.n_users, self._clock() - turn.began)
+            self._backlog.observe(turn.n_users, turn.began)
         if self._closed:
             self._changed.notify_all()
 

@@ -16,7 +16,9 @@ class BatchingConfig:
         max_users: users of one call.
         max_text_chars: characters to encode in one call; a request with more has its own.
         delay_ms: milliseconds that a request waits for others to share its call.
-        engine_calls: calls of the engine at a time; each uses every core for most of its time.
+        engine_calls: calls of the engine at a time. A call beside another one is made for
+            `max_users` alone, and both share the cores: what fewer would gain by not waiting, they
+            would lose by not sharing a call.
         inline_ms: calls that take less lately run on the event loop where nothing else runs.
         bulk_every: while interactive and bulk requests wait, every so many calls are for bulk.
     """
@@ -24,7 +26,7 @@ class BatchingConfig:
     max_users: int = 64
     max_text_chars: int = 32_768
     delay_ms: float = 0.0
-    engine_calls: int = 1
+    engine_calls: int = 2
     inline_ms: float = 1.0
     bulk_every: int = 8
 

@@ -55,4 +55,4 @@ def serve(
             )
         if workers.processes > 1:
             return run_workers(bundle, server, device.value, workers, log_format)
-        return run(bundle, server, device.value)
+        return run(bundle, server, device.value, threads=workers.threads)

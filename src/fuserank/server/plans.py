@@ -139,19 +139,28 @@ class Backlog:
             clock: monotonic seconds.
         """
         self._clock = clock
-        self._users_per_s, self._turn_s, self._at = 0.0, 0.0, -math.inf
+        self._users, self._interval_s, self._turn_s = 0.0, 0.0, 0.0  # of a turn, averages
+        self._at = -math.inf
 
-    def observe(self, n_users: int, seconds: float) -> None:
-        """Record a turn of the engine that left others waiting."""
-        now, rate = self._clock(), n_users / max(seconds, 1e-6)
+    def observe(self, n_users: int, began: float) -> None:
+        """Record that a turn of the engine ends which left others waiting.
+
+        Args:
+            n_users: of the turn.
+            began: monotonic seconds when it was taken.
+        """
+        now = self._clock()
         weight = _WEIGHT if now - self._at <= _FRESH_S else 1.0
-        self._users_per_s += weight * (rate - self._users_per_s)
-        self._turn_s += weight * (seconds - self._turn_s)
+        # Of turns that run side by side the queue moves on as often as one of them ends.
+        interval_s = now - max(began, self._at)
+        self._users += weight * (n_users - self._users)
+        self._interval_s += weight * (interval_s - self._interval_s)
+        self._turn_s += weight * (now - began - self._turn_s)
         self._at = now
 
     def wait_s(self, n_ahead: int) -> float:
         """Return the seconds until so many users had their turn; 0 where nothing is known."""
-        return n_ahead / self._users_per_s if self._known else 0.0
+        return n_ahead * self._interval_s / self._users if self._known else 0.0
 
     @property
     def turn_s(self) -> float:

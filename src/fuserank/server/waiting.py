@@ -58,6 +58,7 @@ class Turn:
         n_users: of all calls.
         texts: whether texts are to be encoded.
         began: monotonic seconds when it was taken.
+        ends: monotonic seconds when it is expected to be done.
     """
 
     calls: dict[Plan, list[Job]] = field(default_factory=dict)
@@ -65,6 +66,7 @@ class Turn:
     n_users: int = 0
     texts: bool = False
     began: float = 0.0
+    ends: float = 0.0
 
 
 class _Lane:
@@ -144,6 +146,11 @@ class Waiting:
         """Return the job that leads the next turn, and how many users may share that."""
         head = self._next_lane().oldest()
         return head, self._sharing(head)
+
+    @property
+    def fills_a_turn(self) -> bool:
+        """Whether the next turn is as large as turns get."""
+        return bool(self) and self.next_up()[1] >= self._max_users
 
     def oldest(self) -> float:
         """Return when the job came that has waited longest."""

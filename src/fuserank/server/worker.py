@@ -80,7 +80,7 @@ def run_workers(
                 folder=str(folder),
                 device=device,
                 config=seated(config, port, index),
-                threads=max(cores() // workers.processes, 1),
+                threads=workers.threads or max(cores() // workers.processes, 1),
                 index=index,
                 log_format=log_format,
             ).to_json()

@@ -34,12 +34,15 @@ class WorkersConfig:
     Attributes:
         processes: worker processes on one port; 1 serves from this process alone. They share the
             cores, and the memory of the item states.
+        threads: of each engine, for scans and texts; 0 divides the cores among the processes. Where
+            calls are many and each is short, a core that engines leave alone answers more of them.
         max_restarts: how often in a row a worker is started again before it is given up.
         backoff_s: seconds before the first restart; they double with each that follows.
         steady_s: seconds of serving after which a worker's failures are forgotten.
     """
 
     processes: int = 1
+    threads: int = 0
     max_restarts: int = 5
     backoff_s: float = 0.5
     steady_s: float = 60.0
@@ -48,8 +51,9 @@ class WorkersConfig:
         """Raise ConfigError where a value is out of range."""
         if self.processes < 1:
             raise ConfigError(f"processes: found {self.processes}, expected 1 or more")
-        if self.max_restarts < 0:
-            raise ConfigError(f"max_restarts: found {self.max_restarts}, expected 0 or more")
+        for name in ("threads", "max_restarts"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name}: found {getattr(self, name)}, expected 0 or more")
         for name in ("backoff_s", "steady_s"):
             if not 0.0 <= getattr(self, name) < float("inf"):
                 raise ConfigError(
