@@ -1,12 +1,14 @@
 """The demonstration: MovieLens 100K from the data to measured latency, each stage kept."""
 
 import hashlib
+import json
 import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -53,6 +55,7 @@ def demo(*, cache: Path | None = None) -> None:
     reports = {model: _train(model, dataset, encoder, work) for model in _MODELS}
     bundle = _bundle(dataset, encoder, work)
     _print_reports(reports)
+    console.out.print(f"gate: {_gate_of(bundle)}")
     console.err.print("starting the server")
     with serve_in_background(bundle) as address, Client(address) as client:
         info = client.bundle_info()
@@ -113,16 +116,28 @@ def _bundle(dataset: Path, encoder: Path, work: Path) -> Path:
     def make() -> None:
         with console.quiet():
             import tensorflow  # noqa: F401  (prints to stderr while it is imported)
-        from fuserank.export.pipeline import export_bundle
+        from fuserank.export.pipeline import export_bundle, gate_of
         from fuserank.training.artifact import TrainedRun
         from fuserank.training.data.dataset import load_dataset
 
         data = load_dataset(dataset)
-        with console.progress("exporting the bundle", len(data.items)) as advance:
-            export_bundle(TrainedRun.load(run), data, encoder, out, on_progress=advance)
+        with (
+            TemporaryDirectory() as nearer,
+            console.progress("exporting the bundle", len(data.items)) as advance,
+        ):
+            gate = gate_of(encoder, data, Path(nearer))
+            export_bundle(TrainedRun.load(run), data, encoder, out, gate=gate, on_progress=advance)
 
     _stage(out, [_key_of(run)], make)
     return out
+
+
+def _gate_of(bundle: Path) -> str:
+    """Return what the int8 encoder costs the rankings, as the bundle says."""
+    from fuserank.bundle import Bundle, layout
+
+    quality = json.loads(Bundle.open(bundle).file(layout.QUALITY).read_bytes())
+    return str(quality["gate"]["summary"])
 
 
 def _stage(out: Path, inputs: Sequence[str], make: Callable[[], None]) -> None:

@@ -93,16 +93,15 @@ def test_the_version_is_the_digest_of_the_content_unless_given(tmp_path):
     assert Bundle.open(write(tmp_path / "d", version="7")).manifest.version == "7"
 
 
-def test_a_copied_directory_is_part_of_the_bundle(tmp_path):
-    source = tmp_path / "encoder"
-    (source / "deep").mkdir(parents=True)
-    (source / "deep" / "file").write_text("x")
+def test_copied_files_are_part_of_the_bundle_and_those_beside_them_are_not(tmp_path):
+    for name in ("file", "other"):
+        (tmp_path / name).write_text("x")
     with write_bundle(tmp_path / "bundle") as writer:
-        writer.add_directory(layout.ENCODER, source)
+        writer.add_files(layout.ENCODER, [tmp_path / "file"])
         writer.finish(manifest())
     bundle = Bundle.open(tmp_path / "bundle")
-    assert list(bundle.manifest.files) == ["encoder/deep/file"]
-    assert (bundle.file(layout.ENCODER) / "deep" / "file").read_text() == "x"
+    assert list(bundle.manifest.files) == ["encoder/file"]
+    assert (bundle.file(layout.ENCODER) / "file").read_text() == "x"
 
 
 def test_a_truncated_file_is_named(path):

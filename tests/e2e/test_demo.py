@@ -14,6 +14,7 @@ def test_demo_shows_titles_scores_timings_and_latency(demo_output):
     for words in ("known user 42", "brand-new user", "probability", "user graph", "p99"):
         assert words in demo_output
     assert "GroupLens" in demo_output  # the licence comes first
+    assert "gate: passed" in demo_output
 
 
 def test_words_bring_films_of_their_kind(demo_output):

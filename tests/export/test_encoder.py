@@ -7,7 +7,7 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from fuserank.engine.encoder import TextEncoder
-from fuserank.engine.encoder_config import Pooling, Precision
+from fuserank.engine.encoder_config import REFERENCE, Pooling, Precision
 from fuserank.engine.providers import Device
 from fuserank.errors import (
     BundleIntegrityError,
@@ -109,9 +109,22 @@ def test_the_same_model_gives_the_same_space_and_files(tiny_model, tmp_path):
     reports = [export_encoder(tiny_model("bert"), tmp_path / name) for name in "ab"]
     assert reports[0].space == reports[1].space == TextEncoder.load(tmp_path / "a").space
     names = ["config.json", "model.onnx", "tokenizer.json"]
-    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == names
-    for name in names:
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    for folder in (".", REFERENCE):
+        one, other = (tmp_path / name / folder for name in "ab")
+        assert sorted(path.name for path in one.iterdir() if path.is_file()) == names
+        for name in names:
+            assert (one / name).read_bytes() == (other / name).read_bytes()
+
+
+def test_an_optimized_encoder_keeps_the_fp32_one_that_it_was_made_of(tiny_model, tmp_path):
+    exact = export_encoder(tiny_model("bert"), tmp_path / "exact", FP32)
+    export_encoder(tiny_model("bert"), tmp_path / "int8")
+    assert not (tmp_path / "exact" / REFERENCE).exists()
+    kept = TextEncoder.load(tmp_path / "int8" / REFERENCE)
+    assert kept.space == exact.space == TextEncoder.load(tmp_path / "int8").source
+    alone = EncoderExportConfig(keep_reference=False)
+    export_encoder(tiny_model("bert"), tmp_path / "int8", alone)
+    assert not (tmp_path / "int8" / REFERENCE).exists()
 
 
 def test_neither_truncation_nor_padding_is_in_the_tokenizer_file(tiny_model, tmp_path):
@@ -166,7 +179,8 @@ def test_weights_too_large_for_one_file_stand_beside_the_graph(
     with pytest.raises(BundleIntegrityError, match=r"model.onnx"):
         TextEncoder.load(tmp_path / "parted")
     export_encoder(tiny_model("qwen3"), tmp_path / "parted")
-    assert len(list((tmp_path / "parted").iterdir())) == 3, "as int8 they fit"
+    assert not data.exists(), "as int8 they fit"
+    assert (tmp_path / "parted" / REFERENCE / data.name).exists()
 
 
 def damage(traced):

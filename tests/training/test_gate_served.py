@@ -19,6 +19,7 @@ from fuserank.engine.encoder import TextEncoder  # noqa: E402
 from fuserank.engine.encoder_config import (  # noqa: E402
     CONFIG_FILE,
     MODEL_FILE,
+    REFERENCE,
     TOKENIZER_FILE,
     EncoderConfig,
     Pooling,
@@ -277,13 +278,40 @@ def test_encoders_that_do_not_belong_together_are_refused(
     assert not (tmp_path / "b").exists()
 
 
-def test_a_budget_without_a_reference_is_refused(export, tmp_path, capsys):
-    assert export(tmp_path / "run", "int8", "--allow-degraded", reference=None) == 1
-    assert "no --reference to compare it with" in " ".join(capsys.readouterr().err.split())
+def test_an_encoder_is_compared_with_the_reference_that_it_keeps(
+    trained, export, tmp_path, encoders, capsys
+):
+    run = trained("int8")
+    encoders["kept"] = Path(copytree(encoders["int8"], tmp_path / "kept"))
+    copytree(encoders["fp32"], encoders["kept"] / REFERENCE)
+    assert export(run, "kept", reference=None) == 0
+    assert "gate: passed; NDCG@10" in capsys.readouterr().out
+    assert not [name for name in Bundle.open(tmp_path / "b").manifest.files if REFERENCE in name]
+
+
+def test_an_optimized_encoder_without_a_reference_is_refused(
+    trained, export, tmp_path, encoders, capsys
+):
+    assert export(trained("int8"), "int8", reference=None) == 1
+    message = " ".join(capsys.readouterr().err.split())
+    assert "int8: found no reference/, expected the fp32 encoder" in message
+    assert not (tmp_path / "b").exists()
+
+
+def test_nothing_is_compared_of_an_fp32_encoder(trained, export, tmp_path, capsys):
+    assert export(trained("fp32"), "fp32", reference=None) == 0
+    assert "gate:" not in capsys.readouterr().out
+
+
+def test_a_budget_without_a_gate_is_refused(export, tmp_path, capsys):
+    assert export(tmp_path / "run", "int8", "--no-gate", "--allow-degraded", reference=None) == 1
+    assert "found --no-gate and what the encoder may cost" in " ".join(
+        capsys.readouterr().err.split()
+    )
 
 
 def test_a_bundle_that_was_not_compared_says_so(trained, export, tmp_path, capsys):
-    assert export(trained("int8"), "int8", reference=None) == 0
+    assert export(trained("int8"), "int8", "--no-gate", reference=None) == 0
     assert "not compared with an fp32 encoder" in inspect(tmp_path / "b", capsys)
     quality = tmp_path / "b" / layout.QUALITY
     quality.write_bytes(quality.read_bytes().replace(b"null", b"true", 1))
@@ -292,7 +320,7 @@ def test_a_bundle_that_was_not_compared_says_so(trained, export, tmp_path, capsy
 
 
 def test_an_older_bundle_without_figures_is_inspected_and_served(trained, export, tmp_path, capsys):
-    assert export(trained("int8"), "int8", reference=None) == 0
+    assert export(trained("int8"), "int8", "--no-gate", reference=None) == 0
     path = tmp_path / "b" / layout.MANIFEST
     manifest = json.loads(path.read_bytes())
     del manifest["files"][layout.QUALITY], manifest["encoder"]["degraded"]
@@ -329,8 +357,9 @@ def test_the_fastest_encoder_that_passes_is_kept(trained, toml, tmp_path, encode
     assert [c.report.passed for c in tuned.candidates] == [True, True, False]
     assert tuned.candidates[1].ms_per_text == 2000
     files = {path.name for path in (tmp_path / "t").iterdir()}
-    assert files == {"encoder", "reference", "candidates.json", "front.html"}
-    spaces = [TextEncoder.load(tmp_path / "t" / name).space for name in ("encoder", "reference")]
+    assert files == {"encoder", "candidates.json", "front.html"}
+    encoder = tmp_path / "t" / "encoder"
+    spaces = [TextEncoder.load(path).space for path in (encoder, encoder / REFERENCE)]
     assert spaces == [TextEncoder.load(encoders[name]).space for name in ("int8", "fp32")]
     assert json.loads((tmp_path / "t" / "candidates.json").read_bytes())["chosen"] == "int8"
     assert "Chosen: int8" in (tmp_path / "t" / "front.html").read_text()

@@ -37,9 +37,12 @@ class BundleWriter:
         """Add a file."""
         self._place(name).write_bytes(content)
 
-    def add_directory(self, name: str, source: Path) -> None:
-        """Add a copy of a directory."""
-        shutil.copytree(source, self._place(name))
+    def add_files(self, name: str, sources: Iterable[Path]) -> None:
+        """Add a directory with copies of some files."""
+        directory = self._place(name)
+        directory.mkdir()
+        for source in sources:
+            shutil.copyfile(source, directory / source.name)
 
     def add_array(self, name: str, array: npt.NDArray[Any]) -> None:
         """Add an array."""

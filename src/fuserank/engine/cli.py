@@ -9,6 +9,7 @@ from rich.table import Table
 
 from fuserank import console
 from fuserank.bundle import Bundle, Manifest, layout
+from fuserank.engine.encoder_config import Precision
 from fuserank.engine.engine import Engine, load
 from fuserank.engine.providers import Device
 from fuserank.errors import BundleFormatError, RequestError
@@ -76,9 +77,13 @@ def _read_quality(bundle: Bundle) -> dict[str, Any]:
 
 def _gate(manifest: Manifest, report: dict[str, Any] | None) -> str:
     """Say what the encoder costs against its fp32 reference, as far as that is known."""
-    if report is None:
-        return "not compared with an fp32 encoder" if manifest.encoder else "no encoder"
-    return str(report["summary"])
+    if report is not None:
+        return str(report["summary"])
+    if manifest.encoder is None:
+        return "no encoder"
+    if manifest.encoder.precision == Precision.FP32:
+        return "the encoder is fp32"
+    return "not compared with an fp32 encoder"
 
 
 def _bytes_a_state(manifest: Manifest) -> str:

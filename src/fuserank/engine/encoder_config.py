@@ -14,11 +14,13 @@ __all__ = [
     "CONFIG_FILE",
     "DATA_FILE",
     "MODEL_FILE",
+    "REFERENCE",
     "TOKENIZER_FILE",
     "EncoderConfig",
     "Pooling",
     "Precision",
     "TextRole",
+    "encoder_files",
     "graph_bytes",
 ]
 
@@ -26,6 +28,7 @@ MODEL_FILE = "model.onnx"
 DATA_FILE = "model.onnx.data"  # weights that are too large for the graph's own file
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "config.json"
+REFERENCE = "reference"  # directory of the fp32 encoder that an optimized one was made of
 
 
 class Precision(StrEnum):
@@ -140,6 +143,12 @@ class EncoderConfig:
                 f"{source}: expected the configuration of a text encoder, found: {error}; "
                 "export the encoder again"
             ) from error
+
+
+def encoder_files(directory: Path) -> list[Path]:
+    """Return the files of an encoder that are there, without those of its reference."""
+    names = (MODEL_FILE, DATA_FILE, TOKENIZER_FILE, CONFIG_FILE)
+    return [directory / name for name in names if (directory / name).exists()]
 
 
 def graph_bytes(directory: Path) -> int:

@@ -23,6 +23,7 @@ from fuserank.bundle import (
     write_bundle,
 )
 from fuserank.engine.encoder import TextEncoder
+from fuserank.engine.encoder_config import encoder_files
 from fuserank.export.columns import build_columns, write_columns
 from fuserank.export.factorise import Factorised, factorise
 from fuserank.export.items import write_item_codes, write_item_states
@@ -150,7 +151,7 @@ def assemble(
         writer.add_bytes(layout.QUALITY, json.dumps(quality, indent=1).encode())
         info = None
         if encoder is not None:
-            writer.add_directory(layout.ENCODER, encoder)
+            writer.add_files(layout.ENCODER, encoder_files(encoder))
             info = _encoder_info(encoder, degraded)
         _write_catalogue(writer, items)
         if users is not None:

@@ -1,6 +1,5 @@
 """Commands that hold encoders against the gate: a bundle, and the encoder to put into it."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -27,6 +26,7 @@ def bundle(
     encoder: Path,
     out: Path,
     *,
+    gate: bool = True,
     reference: Path | None = None,
     budget: Budget = _BUDGET,
     allow_degraded: Annotated[bool, Parameter(negative="")] = False,
@@ -42,9 +42,11 @@ def bundle(
         dataset: The dataset.toml it was trained on.
         encoder: Directory that 'fuserank export encoder' wrote.
         out: Directory of the bundle.
-        reference: Directory of the fp32 export of the same model: the ranking is compared with
-            its. Where the encoder costs more than the budget, its most sensitive layers go back to
-            fp32; where that is not enough, nothing is written.
+        gate: Compare the rankings with those of the fp32 encoder that this one was made of. Where
+            it costs more than the budget, its most sensitive layers go back to fp32; where that is
+            not enough, nothing is written.
+        reference: Directory of the fp32 export to compare with; without it, the one that the
+            encoder keeps.
         budget: What it may cost.
         allow_degraded: Write a bundle over budget all the same, which says so.
         store: Directory of its interactions, where 'fuserank train' was given one.
@@ -53,36 +55,31 @@ def bundle(
     with console.quiet():
         import tensorflow  # noqa: F401  (prints to stderr while it is imported)
     from fuserank.bundle import Bundle
-    from fuserank.export.more_precise import more_precise
-    from fuserank.export.pipeline import Gate, export_bundle
-    from fuserank.export.texts import texts_of
+    from fuserank.export.pipeline import export_bundle, gate_of
     from fuserank.training.artifact import TrainedRun
     from fuserank.training.batches.stored_dataset import load_stored
     from fuserank.training.data.dataset import load_dataset
 
-    if reference is None and (allow_degraded or budget != _BUDGET):
+    if not gate and (reference is not None or allow_degraded or budget != _BUDGET):
         raise ConfigError(
-            "export bundle: found what the encoder may cost, but no --reference to compare it "
-            "with; name the directory of the fp32 export of the same model"
+            "export bundle: found --no-gate and what the encoder may cost or is compared with; "
+            "leave one of them out"
         )
     data = load_dataset(dataset) if store is None else load_stored(dataset, store)
     with TemporaryDirectory() as work:
-
-        def nearer(reference: Path) -> Iterator[Path]:
-            # The texts are read where an encoder is over the budget, and not before.
-            yield from more_precise(encoder, reference, texts_of(data), Path(work))
-
-        gate = None
-        if reference is not None:
-            gate = Gate(
+        passing = None
+        if gate:
+            passing = gate_of(
+                encoder,
+                data,
+                Path(work),
                 reference=reference,
                 budget=budget,
-                more_precise=nearer(reference),
                 allow_degraded=allow_degraded,
             )
         with console.progress("precomputing items", len(data.items)) as advance:
             done = export_bundle(
-                TrainedRun.load(run), data, encoder, out, gate=gate, on_progress=advance
+                TrainedRun.load(run), data, encoder, out, gate=passing, on_progress=advance
             )
     manifest = Bundle.open(out).manifest
     if json:

@@ -15,10 +15,12 @@ from fuserank.engine.encoder_config import (
     CONFIG_FILE,
     DATA_FILE,
     MODEL_FILE,
+    REFERENCE,
     TOKENIZER_FILE,
     EncoderConfig,
     Pooling,
     Precision,
+    encoder_files,
     graph_bytes,
 )
 from fuserank.errors import ConfigError, ExportError
@@ -47,6 +49,8 @@ class EncoderExportConfig:
         query_prompt: stands before texts about users; None takes the model's own.
         passage_prompt: stands before texts about items; None takes the model's own.
         allow_pickle: whether pickled weights are read; torch then reads tensors alone.
+        keep_reference: whether an optimized encoder keeps the fp32 one that it was made of, in the
+            folder ``reference``, with which the gate compares it.
         name: of the model, for people; empty takes that of its folder or on the hub.
     """
 
@@ -58,6 +62,7 @@ class EncoderExportConfig:
     query_prompt: str | None = None
     passage_prompt: str | None = None
     allow_pickle: bool = False
+    keep_reference: bool = True
     name: str = ""
 
     def __post_init__(self) -> None:
@@ -186,6 +191,10 @@ def _write(
         from fuserank.export import precision as precisions
         from fuserank.export.calibration import calibration_batches
 
+        if config.keep_reference:
+            (stage / REFERENCE).mkdir()
+            for file in encoder_files(stage):
+                shutil.copyfile(file, stage / REFERENCE / file.name)
         batches = calibration_batches(stage, engine_config, texts)
         path = stage / MODEL_FILE
         precisions.write_precision(path, path, precision, batches=batches)
@@ -230,7 +239,7 @@ def _for_cpu(stage: Path, config: EncoderConfig) -> Iterator[Path]:
 def _check_out(out: Path) -> None:
     """Refuse to replace anything but an encoder: what is there will be deleted."""
     if out.is_dir():
-        own = {MODEL_FILE, DATA_FILE, TOKENIZER_FILE, CONFIG_FILE}
+        own = {MODEL_FILE, DATA_FILE, TOKENIZER_FILE, CONFIG_FILE, REFERENCE}
         foreign = {path.name for path in out.iterdir()} - own
         if not foreign:
             return

@@ -1,7 +1,7 @@
 """From a trained run to a bundle."""
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -12,16 +12,19 @@ import numpy.typing as npt
 
 from fuserank.bundle import Ragged
 from fuserank.engine.encoder import TextEncoder, check_space
-from fuserank.errors import GateError
+from fuserank.engine.encoder_config import REFERENCE, Precision
+from fuserank.errors import ConfigError, GateError
 from fuserank.export.assemble import Assembled, ItemTable, Ranker, UserTable, assemble
 from fuserank.export.gate import GateBudget, GateReport
+from fuserank.export.more_precise import more_precise
+from fuserank.export.texts import texts_of
 from fuserank.export.trials import RankerData, Trial, Trials
 from fuserank.schema import Kind, Side
 from fuserank.training.artifact import TrainedRun
 from fuserank.training.data.dataset import Dataset
 from fuserank.training.data.features import Features
 
-__all__ = ["Exported", "Gate", "export_bundle"]
+__all__ = ["Exported", "Gate", "export_bundle", "gate_of"]
 
 Array = npt.NDArray[Any]
 
@@ -42,6 +45,52 @@ class Gate:
     budget: GateBudget = field(default_factory=GateBudget)
     more_precise: Iterable[Path] = ()
     allow_degraded: bool = False
+
+
+def gate_of(
+    encoder: Path,
+    dataset: Dataset,
+    work: Path,
+    *,
+    reference: Path | None = None,
+    budget: GateBudget | None = None,
+    allow_degraded: bool = False,
+) -> Gate | None:
+    """Return what an encoder has to pass; None of one in fp32, which nothing was done to.
+
+    Where it is over the budget, encoders with their most sensitive products in fp32 are made.
+
+    Args:
+        encoder: its directory.
+        dataset: whose texts it will embed; they are read where it is over the budget.
+        work: a directory to make more precise encoders in.
+        reference: directory of the fp32 export; None takes the one that the encoder keeps.
+        budget: what it may cost.
+        allow_degraded: as in `Gate`.
+
+    Raises:
+        ConfigError: there is no reference.
+    """
+    if reference is None:
+        if TextEncoder.load(encoder).config.precision is Precision.FP32:
+            return None
+        reference = encoder / REFERENCE
+        if not reference.is_dir():
+            raise ConfigError(
+                f"{encoder}: found no {REFERENCE}/, expected the fp32 encoder that it was made of, "
+                "to compare rankings with; export it again with its reference, name one by "
+                "--reference, or make a bundle that is not compared by --no-gate"
+            )
+
+    def nearer(reference: Path) -> Iterator[Path]:
+        yield from more_precise(encoder, reference, texts_of(dataset), work)
+
+    return Gate(
+        reference=reference,
+        budget=budget or GateBudget(),
+        more_precise=nearer(reference),
+        allow_degraded=allow_degraded,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ import msgspec
 
 from fuserank.bundle.atomic import write_directory
 from fuserank.engine.encoder import TextEncoder
-from fuserank.engine.encoder_config import Precision, TextRole
+from fuserank.engine.encoder_config import REFERENCE, Precision, TextRole
 from fuserank.engine.providers import Device
 from fuserank.errors import ConfigError, DataError, ExportError
 from fuserank.export.encoder import EncoderExportConfig, export_encoder
@@ -23,9 +23,9 @@ from fuserank.schema import Side
 from fuserank.training.artifact import TrainedRun
 from fuserank.training.data.dataset import Dataset
 
-__all__ = ["ENCODER", "REFERENCE", "Export", "Tuned", "choose", "export_candidates", "tune_encoder"]
+__all__ = ["ENCODER", "Export", "Tuned", "choose", "export_candidates", "tune_encoder"]
 
-ENCODER, REFERENCE = "encoder", "reference"
+ENCODER = "encoder"
 _FIGURES, _PAGE = "candidates.json", "front.html"
 
 _TEXTS = 256
@@ -72,7 +72,8 @@ def export_candidates(model: str | Path, config: EncoderExportConfig) -> Export:
         tried = CANDIDATES if config.device == "cpu" else CANDIDATES_OF_CUDA
         made = {precision.value: directory / precision for precision in tried}
         for precision in tried:
-            export_encoder(model, made[precision], replace(config, precision=precision), texts)
+            own = replace(config, precision=precision, keep_reference=False)
+            export_encoder(model, made[precision], own, texts)
         return made
 
     return export
@@ -122,7 +123,8 @@ def tune_encoder(
         )
         tuned = Tuned(chosen=choose(candidates), candidates=candidates)
         shutil.copytree(made[tuned.chosen], stage / ENCODER)
-        shutil.copytree(made[Precision.FP32], stage / REFERENCE)
+        if tuned.chosen != Precision.FP32:
+            shutil.copytree(made[Precision.FP32], stage / ENCODER / REFERENCE)
         shutil.rmtree(stage / "candidates")
         (stage / _FIGURES).write_bytes(msgspec.json.format(msgspec.json.encode(tuned), indent=1))
         page = render_front(f"Encoders of {dataset.name}", candidates, tuned.chosen)

@@ -3,8 +3,8 @@
 Requests come in on the event loop. While the engine computes, those that come wait; when it is
 free, a thread takes the oldest of them with all that may share its call, and nobody waits for more
 to come (unless a delay is set). Where so many wait that they fill a call, it is made beside the one
-that runs: while one thread reads users and writes lists, the other one scans. A call that is shorter than the way to a thread and back runs on
-the event loop itself, where nothing else waits.
+that runs: while one thread reads users and writes lists, the other one scans. A call that is
+shorter than the way to a thread and back runs on the event loop itself, where nothing else waits.
 """
 
 import asyncio

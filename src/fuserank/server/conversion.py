@@ -242,7 +242,11 @@ def _value_from_proto(name: str, value: pb.Value) -> object:
         case "string_list":
             return list(value.string_list.values)
         case "number_list":
-            return [_number(entry) for entry in value.number_list.values]
+            # Spelled out: a call for each of a vector's numbers would cost more than all else here.
+            return [
+                int(entry) if entry.is_integer() and -_EXACT <= entry <= _EXACT else entry
+                for entry in value.number_list.values
+            ]
     raise RequestError(
         f"user field {name!r}: found a value of no kind, expected one of string_value, "
         "number_value, string_list, number_list; a field that is not known is left out",

@@ -115,13 +115,14 @@ def _check_value(value: pb.Value, path: str, config: ServerConfig) -> None:
     _check_count(value.string_list.values, path, 0, config.max_values)
     _check_texts(value.string_list.values, path, config)
     _check_count(value.number_list.values, path, 0, config.max_values)
-    for number in (value.number_value, *value.number_list.values):
-        if not math.isfinite(number):
-            raise RequestError(
-                f"{path}: found {number}, expected a finite number; leave a field that is not "
-                "known out",
-                field=path,
-            )
+    numbers = (value.number_value, *value.number_list.values)
+    if not all(map(math.isfinite, numbers)):
+        number = next(number for number in numbers if not math.isfinite(number))
+        raise RequestError(
+            f"{path}: found {number}, expected a finite number; leave out a field that is not "
+            "known",
+            field=path,
+        )
 
 
 def _check_count(values: Sequence[object], path: str, least: int, most: int) -> None:

@@ -1,5 +1,7 @@
 import threading
 
+import pytest
+
 from fuserank.engine.scoring.shares import Shares
 
 
@@ -40,12 +42,10 @@ def test_a_pass_that_fails_gives_its_threads_back():
     shares = Shares(2)
 
     def broken(first, last):
-        raise ValueError
+        raise ValueError("broken")
 
     for _ in range(3):
-        try:
+        with pytest.raises(ValueError, match="broken"):
             shares.run(broken, 100, 10)
-        except ValueError:
-            pass
     assert len(shares.run(cut, 100, 10)) == 2
     shares.close()
