@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fuserank.engine.predicates import Predicate
     from fuserank.engine.results import BundleInfo, Embeddings, Recommendation, Scores, Timings
     from fuserank.errors import FuserankError
-    from fuserank.server.client import AsyncClient, Client
+    from fuserank.server.client.client import AsyncClient, Client
 
 __all__ = [
     "AsyncClient",
@@ -40,10 +40,10 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
-    "AsyncClient": "fuserank.server.client",
+    "AsyncClient": "fuserank.server.client.client",
     "BundleInfo": "fuserank.engine.results",
     "Cap": "fuserank.engine.caps",
-    "Client": "fuserank.server.client",
+    "Client": "fuserank.server.client.client",
     "Diversity": "fuserank.engine.diversity",
     "Embeddings": "fuserank.engine.results",
     "Engine": "fuserank.engine.engine",

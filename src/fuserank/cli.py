@@ -115,7 +115,7 @@ _COMMANDS = {
         "fuserank serve movielens.bundle --port 8001",
     ),
     "admin": (
-        "fuserank.server.admin_cli:admin",
+        "fuserank.server.client.admin_cli:admin",
         "List, load, promote and roll back the bundles of a running server.",
         "fuserank admin list --address 127.0.0.1:8001",
     ),

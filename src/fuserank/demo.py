@@ -19,7 +19,7 @@ from fuserank.bundle.atomic import write_file
 
 if TYPE_CHECKING:
     from fuserank.engine.results import Recommendation
-    from fuserank.server.client import Client
+    from fuserank.server.client.client import Client
     from fuserank.training.evaluation.evaluate import Report
 
 __all__ = ["demo"]
@@ -39,7 +39,7 @@ def demo(*, cache: Path | None = None) -> None:
     Args:
         cache: Directory for data and results; the user's cache directory unless given.
     """
-    from fuserank.server.client import Client
+    from fuserank.server.client.client import Client
     from fuserank.server.process import serve_in_background
     from fuserank.training.data.movielens import (
         MOVIELENS_LICENCE,

@@ -12,7 +12,7 @@ import threading
 
 import grpc
 
-from fuserank.server.client import Client
+from fuserank.server.client.client import Client
 from fuserank.server.pb import recommender_pb2_grpc
 
 RETRIES = json.dumps(

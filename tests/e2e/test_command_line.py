@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fuserank.server.client import Client
+from fuserank.server.client.client import Client
 from fuserank.server.process import serve_in_background
 
 pytestmark = pytest.mark.e2e

@@ -19,8 +19,8 @@ from tests.e2e.serving import WAIT_S, connect, serving, stub_of
 import fuserank
 from fuserank.bench.synthetic import SyntheticItems, synthetic_bundle, synthetic_requests
 from fuserank.errors import FuserankError
-from fuserank.server.client import Client
-from fuserank.server.conversion import user_to_proto
+from fuserank.server.client.client import Client
+from fuserank.server.messages.conversion import user_to_proto
 from fuserank.server.pb import recommender_pb2 as pb
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]

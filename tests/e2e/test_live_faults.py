@@ -11,8 +11,8 @@ from tests.e2e.serving import WAIT_S, connect, serving, stub_of
 import fuserank
 from fuserank.bench.synthetic import SyntheticItems, synthetic_bundle, synthetic_requests
 from fuserank.errors import UnknownItemError
-from fuserank.server.client import Client
-from fuserank.server.items_conversion import item_to_proto
+from fuserank.server.client.client import Client
+from fuserank.server.messages.items_conversion import item_to_proto
 from fuserank.server.pb import recommender_pb2 as pb
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]

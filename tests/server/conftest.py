@@ -23,17 +23,17 @@ from fuserank.engine.results import (
     Timings,
 )
 from fuserank.errors import RequestError, UnavailableError, UnknownItemError
-from fuserank.server.answers import Answers
-from fuserank.server.batching_config import BatchingConfig
-from fuserank.server.bundles import Bundles
-from fuserank.server.client import Client
+from fuserank.server.api.servicer import RecommenderServicer
+from fuserank.server.batching.answers import Answers
+from fuserank.server.batching.config import BatchingConfig
+from fuserank.server.batching.served import Served
+from fuserank.server.bundles.bundles import Bundles
+from fuserank.server.client.client import Client
 from fuserank.server.config import ServerConfig
-from fuserank.server.http_port import HttpConfig, HttpPort, HttpSources
+from fuserank.server.http.http_port import HttpConfig, HttpPort, HttpSources
 from fuserank.server.lifecycle import Server
-from fuserank.server.metrics import Metrics
+from fuserank.server.monitoring.metrics import Metrics
 from fuserank.server.pb import recommender_pb2_grpc
-from fuserank.server.served import Served
-from fuserank.server.servicer import RecommenderServicer
 
 
 class FakeEngine:

@@ -12,7 +12,7 @@ import yaml
 
 from fuserank.cli import main
 from fuserank.server.config import ServerConfig
-from fuserank.server.metrics import Metrics
+from fuserank.server.monitoring.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "examples" / "deploy"

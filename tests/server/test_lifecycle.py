@@ -9,7 +9,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 )
 
 from fuserank.errors import ServerError
-from fuserank.server.client import Client
+from fuserank.server.client.client import Client
 
 
 def test_a_free_port_is_taken_and_told(start_server):

@@ -10,7 +10,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from fuserank.errors import FuserankError, UnavailableError
-from fuserank.server.client import Client
+from fuserank.server.client.client import Client
 
 Status = health_pb2.HealthCheckResponse
 
@@ -19,7 +19,7 @@ SERVER = """
 import asyncio, runpy, sys
 from fuserank.server import main
 from fuserank.server.config import ServerConfig
-from fuserank.server.http_port import HttpConfig
+from fuserank.server.http.http_port import HttpConfig
 
 engine = runpy.run_path(sys.argv[1])["FakeEngine"]()
 

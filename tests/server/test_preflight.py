@@ -9,11 +9,11 @@ import pytest
 
 from fuserank.cli import main
 from fuserank.engine.providers import Device
-from fuserank.server.auth import AuthConfig
 from fuserank.server.config import ServerConfig
-from fuserank.server.http_port import HttpConfig
+from fuserank.server.http.http_port import HttpConfig
 from fuserank.server.preflight import as_toml, check
-from fuserank.server.tls import TlsConfig
+from fuserank.server.security.auth import AuthConfig
+from fuserank.server.security.tls import TlsConfig
 
 FREE = ServerConfig(port=0, http=HttpConfig(port=0))
 

@@ -4,14 +4,14 @@ from pathlib import Path
 import pytest
 
 from fuserank.errors import ServerError
-from fuserank.server.client import Client
+from fuserank.server.client.client import Client
 from fuserank.server.process import server_process
 
 SERVER = """
 import asyncio, runpy, sys
 from fuserank.server import main
 from fuserank.server.config import ServerConfig
-from fuserank.server.http_port import HttpConfig
+from fuserank.server.http.http_port import HttpConfig
 engine = runpy.run_path(sys.argv[1])["FakeEngine"]()
 print("hello", flush=True)
 sys.exit(asyncio.run(main.serve(ServerConfig(port=0, http=HttpConfig(port=-1)), lambda: engine)))

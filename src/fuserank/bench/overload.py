@@ -28,8 +28,8 @@ from fuserank.bench.overload_client import Caller, Calls
 from fuserank.bench.report import Machine, Stored, installed_versions, this_machine
 from fuserank.bench.synthetic import SyntheticItems, synthetic_bundle, synthetic_requests
 from fuserank.errors import ConfigError
-from fuserank.server import conversion
-from fuserank.server.admission import AdmissionConfig
+from fuserank.server.batching.admission import AdmissionConfig
+from fuserank.server.messages import conversion
 from fuserank.server.pb import recommender_pb2 as pb
 from fuserank.server.process import server_process
 

@@ -28,7 +28,7 @@ from fuserank.bench.synthetic import SyntheticItems, synthetic_bundle, synthetic
 from fuserank.bench.systems import Grpc, System
 from fuserank.bench.workloads import Request
 from fuserank.errors import ConfigError
-from fuserank.server.admin_client import AdminClient
+from fuserank.server.client.admin_client import AdminClient
 from fuserank.server.process import serve_in_background
 
 __all__ = ["ReloadConfig", "ReloadReport", "measure_reload"]

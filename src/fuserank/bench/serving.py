@@ -30,7 +30,7 @@ from fuserank.bench.workloads import Request
 from fuserank.engine.engine import Engine, load
 from fuserank.engine.providers import cores
 from fuserank.errors import ConfigError, ServerError
-from fuserank.server.batching_config import BatchingConfig
+from fuserank.server.batching.config import BatchingConfig
 from fuserank.server.process import server_process
 
 __all__ = ["ServingConfig", "ServingReport", "Target", "measure_serving"]

@@ -26,7 +26,7 @@ from fuserank.bench.report import Machine, Stored, installed_versions, this_mach
 from fuserank.bench.soak_calls import WIDTH, mixed_calls
 from fuserank.bench.synthetic import SyntheticItems, synthetic_bundle
 from fuserank.errors import ConfigError, DataError, FuserankError
-from fuserank.server.client import AsyncClient
+from fuserank.server.client.client import AsyncClient
 from fuserank.server.process import server_process
 
 __all__ = ["MemorySample", "SoakConfig", "SoakReport", "soak"]

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import numpy as np
 
 from fuserank.errors import FuserankError, RequestError, UnknownItemError
-from fuserank.server.client import AsyncClient
+from fuserank.server.client.client import AsyncClient
 
 __all__ = ["WIDTH", "mixed_calls"]
 

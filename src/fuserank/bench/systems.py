@@ -16,7 +16,7 @@ from fuserank.engine.results import Recommendation, Timings
 from fuserank.engine.session import GraphSession
 from fuserank.engine.stored_users import StoredUsers
 from fuserank.engine.user_inputs import UserInputs
-from fuserank.server.client import AsyncClient
+from fuserank.server.client.client import AsyncClient
 
 __all__ = ["NAIVE", "NAIVE_TILED", "TILE", "Grpc", "InProcess", "NaiveFullGraph", "System"]
 

@@ -9,10 +9,10 @@ from cyclopts import Parameter
 from fuserank.engine.providers import Device
 from fuserank.server import preflight
 from fuserank.server.config import ServerConfig
-from fuserank.server.logs import LogFormat, log_to
 from fuserank.server.main import run
-from fuserank.server.worker import run_workers
-from fuserank.server.workers import WorkersConfig
+from fuserank.server.monitoring.logs import LogFormat, log_to
+from fuserank.server.workers.supervisor import WorkersConfig
+from fuserank.server.workers.worker import run_workers
 
 __all__ = ["serve"]
 

@@ -4,16 +4,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fuserank.errors import ConfigError
-from fuserank.server.admission import AdmissionConfig
-from fuserank.server.answers import AnswersConfig
-from fuserank.server.auth import AuthConfig
-from fuserank.server.batching_config import BatchingConfig
-from fuserank.server.bundles import BundlesConfig
-from fuserank.server.connections import ConnectionConfig
-from fuserank.server.http_port import HttpConfig
-from fuserank.server.shadow import ShadowConfig
-from fuserank.server.tls import TlsConfig
-from fuserank.server.tracing import TracingConfig
+from fuserank.server.batching.admission import AdmissionConfig
+from fuserank.server.batching.answers import AnswersConfig
+from fuserank.server.batching.config import BatchingConfig
+from fuserank.server.bundles.bundles import BundlesConfig
+from fuserank.server.bundles.shadow import ShadowConfig
+from fuserank.server.http.http_port import HttpConfig
+from fuserank.server.monitoring.tracing import TracingConfig
+from fuserank.server.security.auth import AuthConfig
+from fuserank.server.security.connections import ConnectionConfig
+from fuserank.server.security.tls import TlsConfig
 
 __all__ = ["ServerConfig"]
 

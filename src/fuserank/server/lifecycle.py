@@ -11,31 +11,31 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from fuserank.errors import ServerError
-from fuserank.server.admin import SERVICE_NAME as ADMIN_NAME
-from fuserank.server.admin import AdminServicer
-from fuserank.server.admission import Admission
-from fuserank.server.answers import Answers
-from fuserank.server.auth import AuthInterceptor, exposures
-from fuserank.server.bundle_metrics import BundleCollector
-from fuserank.server.bundles import Bundles
-from fuserank.server.call_metrics import CallMetrics
+from fuserank.server.api.admin import SERVICE_NAME as ADMIN_NAME
+from fuserank.server.api.admin import AdminServicer
+from fuserank.server.api.health import Health
+from fuserank.server.api.servicer import SERVICE_NAME, RecommenderServicer
+from fuserank.server.batching.admission import Admission
+from fuserank.server.batching.answers import Answers
+from fuserank.server.batching.served import Served
+from fuserank.server.bundles.bundles import Bundles
+from fuserank.server.bundles.shadow import Shadow, answer_again
 from fuserank.server.config import ServerConfig
-from fuserank.server.guard import Guard
-from fuserank.server.health import Health
-from fuserank.server.http_port import HttpPort, HttpSources
+from fuserank.server.http.http_port import HttpPort, HttpSources
 from fuserank.server.inference.servicer import SERVICE_NAME as INFERENCE_NAME
 from fuserank.server.inference.servicer import InferenceServicer
-from fuserank.server.metrics import Metrics
+from fuserank.server.monitoring.bundle_metrics import BundleCollector
+from fuserank.server.monitoring.call_metrics import CallMetrics
+from fuserank.server.monitoring.metrics import Metrics
+from fuserank.server.monitoring.tracing import CallTracing, tracer_provider
 from fuserank.server.pb import admin_pb2_grpc, grpc_service_pb2_grpc, recommender_pb2_grpc
-from fuserank.server.relay import Relay
-from fuserank.server.runtime_folder import RuntimeFolder, Seating
-from fuserank.server.seat import Seat
-from fuserank.server.served import Served
-from fuserank.server.servicer import SERVICE_NAME, RecommenderServicer
-from fuserank.server.shadow import Shadow, answer_again
-from fuserank.server.tls import server_credentials
-from fuserank.server.tokens import Permission
-from fuserank.server.tracing import CallTracing, tracer_provider
+from fuserank.server.security.auth import AuthInterceptor, exposures
+from fuserank.server.security.guard import Guard
+from fuserank.server.security.tls import server_credentials
+from fuserank.server.security.tokens import Permission
+from fuserank.server.workers.relay import Relay
+from fuserank.server.workers.runtime_folder import RuntimeFolder, Seating
+from fuserank.server.workers.seat import Seat
 
 if TYPE_CHECKING:
     from fuserank.engine.engine import Engine

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from fuserank.server.config import ServerConfig
 from fuserank.server.lifecycle import Server
-from fuserank.server.runtime_folder import Seating
-from fuserank.server.workers import ANNOUNCEMENT, end_of_input
+from fuserank.server.workers.runtime_folder import Seating
+from fuserank.server.workers.supervisor import ANNOUNCEMENT, end_of_input
 
 if TYPE_CHECKING:
     from fuserank.engine.engine import Engine

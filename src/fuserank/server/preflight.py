@@ -12,12 +12,12 @@ from pathlib import Path
 from fuserank.bundle import Bundle
 from fuserank.engine.providers import Device, resolve_device
 from fuserank.errors import FuserankError, ServerError
-from fuserank.server.auth import AuthConfig
 from fuserank.server.config import ServerConfig
-from fuserank.server.runtime_folder import runtime_folder
-from fuserank.server.tls import TlsConfig, server_credentials
-from fuserank.server.tokens import Tokens
-from fuserank.server.worker import seated
+from fuserank.server.security.auth import AuthConfig
+from fuserank.server.security.tls import TlsConfig, server_credentials
+from fuserank.server.security.tokens import Tokens
+from fuserank.server.workers.runtime_folder import runtime_folder
+from fuserank.server.workers.worker import seated
 
 __all__ = ["as_toml", "check", "report"]
 

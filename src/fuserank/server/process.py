@@ -12,8 +12,8 @@ from queue import Empty, SimpleQueue
 from typing import IO
 
 from fuserank.errors import ServerError, UnavailableError
-from fuserank.server.client import Client
-from fuserank.server.workers import ANNOUNCEMENT
+from fuserank.server.client.client import Client
+from fuserank.server.workers.supervisor import ANNOUNCEMENT
 
 __all__ = ["serve_in_background", "server_process"]
 

@@ -9,13 +9,13 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from fuserank.engine.engine import load
-from fuserank.server.bundles import Bundles
+from fuserank.server.api.health import Health
+from fuserank.server.batching.served import Served
+from fuserank.server.bundles.bundles import Bundles
 from fuserank.server.config import ServerConfig
-from fuserank.server.health import Health
-from fuserank.server.http_port import HttpConfig
+from fuserank.server.http.http_port import HttpConfig
 from fuserank.server.inference.servicer import SERVICE_NAME, InferenceServicer
 from fuserank.server.pb import grpc_service_pb2_grpc
-from fuserank.server.served import Served
 
 collect_ignore = ["tritonclient_calls.py"]  # clashes with our generated code, in one process
 

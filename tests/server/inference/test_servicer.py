@@ -9,7 +9,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from fuserank.engine.engine import load
 from fuserank.engine.results import Embeddings, Timings
-from fuserank.server.admission import AdmissionConfig
+from fuserank.server.batching.admission import AdmissionConfig
 from fuserank.server.inference.models import number_of
 from fuserank.server.inference.servicer import SERVICE_NAME
 from fuserank.server.inference.tensors import Datatype, from_raw, join_strings

@@ -7,11 +7,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
 from fuserank.errors import ConfigError
-from fuserank.server.auth import METHODS, AuthConfig, AuthInterceptor, exposures
-from fuserank.server.call_metrics import CallMetrics
-from fuserank.server.guard import Guard
-from fuserank.server.health import Health
-from fuserank.server.metrics import Metrics
+from fuserank.server.api.health import Health
+from fuserank.server.monitoring.call_metrics import CallMetrics
+from fuserank.server.monitoring.metrics import Metrics
 from fuserank.server.pb import (
     admin_pb2,
     admin_pb2_grpc,
@@ -19,7 +17,9 @@ from fuserank.server.pb import (
     recommender_pb2,
     recommender_pb2_grpc,
 )
-from fuserank.server.tls import TlsConfig
+from fuserank.server.security.auth import METHODS, AuthConfig, AuthInterceptor, exposures
+from fuserank.server.security.guard import Guard
+from fuserank.server.security.tls import TlsConfig
 
 Code = grpc.StatusCode
 READER, WRITER, OPERATOR = "a-reader's-token", "a-writer's-token", "an-operator's-token"

@@ -6,17 +6,17 @@ import grpc
 import pytest
 
 from fuserank.errors import ConfigError
-from fuserank.server.auth import AuthConfig, AuthInterceptor
-from fuserank.server.channel import (
+from fuserank.server.client.channel import (
     ChannelKeywords,
     ChannelOptions,
     open_async_channel,
     open_channel,
 )
-from fuserank.server.client import AsyncClient, Client
+from fuserank.server.client.client import AsyncClient, Client
 from fuserank.server.pb import admin_pb2, admin_pb2_grpc, recommender_pb2_grpc
 from fuserank.server.pb import recommender_pb2 as pb
-from fuserank.server.tls import TlsConfig, server_credentials
+from fuserank.server.security.auth import AuthConfig, AuthInterceptor
+from fuserank.server.security.tls import TlsConfig, server_credentials
 
 Code = grpc.StatusCode
 TOKEN = "a-token-of-a-reader"

@@ -5,8 +5,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from fuserank.errors import ConfigError
-from fuserank.server.connections import ConnectionConfig
-from fuserank.server.health import Health
+from fuserank.server.api.health import Health
+from fuserank.server.security.connections import ConnectionConfig
 
 Code = grpc.StatusCode
 

@@ -3,11 +3,11 @@ import threading
 import grpc
 import pytest
 
-from fuserank.server.call_metrics import CallMetrics
-from fuserank.server.guard import Guard, without_values
-from fuserank.server.metrics import Metrics
+from fuserank.server.monitoring.call_metrics import CallMetrics
+from fuserank.server.monitoring.metrics import Metrics
 from fuserank.server.pb import recommender_pb2 as pb
 from fuserank.server.pb import recommender_pb2_grpc
+from fuserank.server.security.guard import Guard, without_values
 
 Code = grpc.StatusCode
 METHODS = {

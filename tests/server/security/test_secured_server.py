@@ -7,9 +7,9 @@ import grpc
 import pytest
 
 from fuserank.errors import ConfigError, ServerError, UnavailableError
-from fuserank.server.auth import AuthConfig
-from fuserank.server.client import AsyncClient, Client
-from fuserank.server.tls import TlsConfig
+from fuserank.server.client.client import AsyncClient, Client
+from fuserank.server.security.auth import AuthConfig
+from fuserank.server.security.tls import TlsConfig
 
 TOKEN = "a-token-of-a-reader"
 

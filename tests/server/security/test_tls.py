@@ -6,10 +6,10 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from fuserank.errors import ConfigError
-from fuserank.server import tls
-from fuserank.server.channel import ChannelOptions, open_channel
-from fuserank.server.health import Health
-from fuserank.server.tls import TlsConfig, server_credentials
+from fuserank.server.api.health import Health
+from fuserank.server.client.channel import ChannelOptions, open_channel
+from fuserank.server.security import tls
+from fuserank.server.security.tls import TlsConfig, server_credentials
 
 Code = grpc.StatusCode
 DAY = datetime.timedelta(days=1)

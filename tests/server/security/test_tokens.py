@@ -3,7 +3,7 @@ import hashlib
 import pytest
 
 from fuserank.errors import ConfigError
-from fuserank.server.tokens import Permission, Tokens
+from fuserank.server.security.tokens import Permission, Tokens
 
 READER = "a-reader's-token"
 

@@ -1,7 +1,7 @@
 import os
 import time
 
-from fuserank.server.watched_files import WatchedFiles
+from fuserank.server.security.watched_files import WatchedFiles
 
 LONG_AGO = time.time() - 3600
 

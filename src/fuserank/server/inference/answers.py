@@ -28,7 +28,7 @@ _DEFAULT_K = 10
 
 
 class Serving(Protocol):
-    """A loaded bundle and the queue before it: `fuserank.server.served.Served`."""
+    """A loaded bundle and the queue before it: `fuserank.server.batching.served.Served`."""
 
     @property
     def engine(self) -> "Engine":

@@ -11,8 +11,7 @@ import grpc
 import fuserank
 from fuserank.engine.results import BundleInfo
 from fuserank.errors import UnavailableError, UnknownVersionError
-from fuserank.server.admission import Admission
-from fuserank.server.answering import (
+from fuserank.server.api.answering import (
     Context,
     always_answered,
     answered,
@@ -21,15 +20,16 @@ from fuserank.server.answering import (
     log_internal,
     tracing,
 )
+from fuserank.server.batching.admission import Admission
 from fuserank.server.config import ServerConfig
 from fuserank.server.inference.answers import Serving, reply_to, run
 from fuserank.server.inference.models import PLATFORM, Model, find_model, models_of, number_of
 from fuserank.server.inference.requests import max_batch_size, read_inputs, wanted_outputs
 from fuserank.server.inference.statistics import Stages, Statistics
 from fuserank.server.inference.streams import OrderedStream
+from fuserank.server.messages.status import status_of
 from fuserank.server.pb import grpc_service_pb2 as pb
 from fuserank.server.pb import grpc_service_pb2_grpc
-from fuserank.server.status import status_of
 
 __all__ = ["SERVICE_NAME", "InferenceServicer", "LoadedBundles"]
 
@@ -46,7 +46,7 @@ class _Loaded(Protocol):
 
 
 class LoadedBundles(Protocol):
-    """What the service answers from: `fuserank.server.bundles.Bundles`."""
+    """What the service answers from: `fuserank.server.bundles.bundles.Bundles`."""
 
     def lease(self, version: str | None = None) -> AbstractContextManager[Serving]:
         """Return the bundle of a version, or the one that serves, open until it is left."""

@@ -1,0 +1,1 @@
+"""The gRPC services, and what stands around each of their methods."""

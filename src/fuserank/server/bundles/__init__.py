@@ -1,0 +1,1 @@
+"""Several bundles in one server: loaded, compared, promoted and taken back."""

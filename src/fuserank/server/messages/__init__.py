@@ -1,0 +1,1 @@
+"""Messages of the API: made, read, checked, and errors as their statuses."""

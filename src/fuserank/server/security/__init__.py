@@ -1,0 +1,1 @@
+"""Who may connect and call: TLS, tokens, and what a connection may cost."""
