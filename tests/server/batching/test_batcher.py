@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fuserank.engine.filters import EVERYTHING, ItemFilter
-from fuserank.engine.results import Plan, Recommendation
+from fuserank.engine.results import Recommendation
 from fuserank.errors import ConfigError, OverloadedError, RequestError, UnavailableError
 from fuserank.server.batching.batcher import Batcher
 from fuserank.server.batching.config import BatchingConfig
@@ -249,25 +249,6 @@ def test_a_short_call_runs_on_the_loop_and_a_long_one_does_not():
             await bench.outcome(bench.submit(number))
         await bench.close()
         assert here not in never.threads
-
-    run(scenario())
-
-
-def test_a_longer_call_runs_on_the_loop_for_one_who_waits_alone():
-    async def scenario():
-        engine = Engine()
-        bench = Bench(engine, inline_ms=1.0)
-        for users in (1, 2):
-            for _ in range(50):  # what is measured below hardly changes these averages
-                bench.batcher._estimates.observe(Plan.EXACT, False, users, 0.004)
-        await bench.outcome(bench.submit(0))
-        together = [bench.submit(number) for number in (1, 2)]
-        for job in together:
-            await bench.outcome(job)
-        await bench.close()
-        here = threading.current_thread()
-        assert [thread is here for thread in engine.threads] == [True, False]
-        assert [numbers for numbers, _, _ in engine.calls] == [[0], [1, 2]]
 
     run(scenario())
 

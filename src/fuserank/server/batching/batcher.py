@@ -29,8 +29,6 @@ __all__ = ["Batcher"]
 
 _RETRY_S = (0.01, 5.0)
 """Least and most that a caller is told to wait."""
-_ALONE = 5
-"""A request that waits alone may run on the event loop for so many times as long as others."""
 
 
 class Batcher:
@@ -193,10 +191,7 @@ class Batcher:
         if self._running or self._config.delay_ms or self._closed:
             return False
         head, n_users = self._waiting.next_up()
-        limit_s = self._config.inline_ms / 1e3
-        if self._waiting.n_users == len(head.users):  # nobody else is held up
-            limit_s *= _ALONE
-        return self._estimates.short(head.text_chars > 0, n_users, limit_s)
+        return self._estimates.short(head.text_chars > 0, n_users, self._config.inline_ms / 1e3)
 
     def _work(self) -> None:
         """Take turns until closed and nothing waits."""

@@ -19,8 +19,7 @@ class BatchingConfig:
         engine_calls: calls of the engine at a time. A call beside another one is made for
             `max_users` alone, and both share the cores: what fewer would gain by not waiting, they
             would lose by not sharing a call.
-        inline_ms: calls that take less lately run on the event loop where nothing else runs; a
-            request that waits alone, up to five times as long.
+        inline_ms: calls that take less lately run on the event loop where nothing else runs.
         bulk_every: while interactive and bulk requests wait, every so many calls are for bulk.
     """
 
