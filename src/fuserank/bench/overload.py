@@ -65,7 +65,7 @@ class OverloadConfig:
         seed: of the arrivals.
     """
 
-    items: int = 300_000
+    items: int = 500_000
     hidden: tuple[int, ...] = (64, 32)
     factors: tuple[float, ...] = (2.0, 4.0, 8.0)
     deadline_ms: float = 250.0
