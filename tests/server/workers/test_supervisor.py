@@ -158,7 +158,13 @@ def test_workers_drain_when_their_supervisor_is_killed():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("processes", 0), ("max_restarts", -1), ("backoff_s", -1.0), ("steady_s", float("inf"))],
+    [
+        ("processes", 0),
+        ("threads", -1),
+        ("max_restarts", -1),
+        ("backoff_s", -1.0),
+        ("steady_s", float("inf")),
+    ],
 )
 def test_limits_are_checked(name, value):
     with pytest.raises(ConfigError, match=name):
