@@ -1,7 +1,6 @@
 """The demonstration: MovieLens 100K from the data to measured latency, each stage kept."""
 
 import hashlib
-import json
 import os
 import statistics
 import time
@@ -18,6 +17,7 @@ from fuserank import console
 from fuserank.bundle.atomic import write_file
 
 if TYPE_CHECKING:
+    from fuserank.bundle import Bundle
     from fuserank.engine.results import Recommendation
     from fuserank.server.client.client import Client
     from fuserank.training.evaluation.evaluate import Report
@@ -55,7 +55,7 @@ def demo(*, cache: Path | None = None) -> None:
     reports = {model: _train(model, dataset, encoder, work) for model in _MODELS}
     bundle = _bundle(dataset, encoder, work)
     _print_reports(reports)
-    console.out.print(f"gate: {_gate_of(bundle)}")
+    console.out.print(f"gate: {Bundle.open(bundle).quality['gate']['summary']}")
     console.err.print("starting the server")
     with serve_in_background(bundle) as address, Client(address) as client:
         info = client.bundle_info()
@@ -130,14 +130,6 @@ def _bundle(dataset: Path, encoder: Path, work: Path) -> Path:
 
     _stage(out, [_key_of(run)], make)
     return out
-
-
-def _gate_of(bundle: Path) -> str:
-    """Return what the int8 encoder costs the rankings, as the bundle says."""
-    from fuserank.bundle import Bundle, layout
-
-    quality = json.loads(Bundle.open(bundle).file(layout.QUALITY).read_bytes())
-    return str(quality["gate"]["summary"])
 
 
 def _stage(out: Path, inputs: Sequence[str], make: Callable[[], None]) -> None:

@@ -32,7 +32,7 @@ def manifest(version=""):
     )
 
 
-def write(target, *, schema=None, version="", extra=b"x"):
+def write(target, *, schema=None, version="", extra=b"x", quality=None):
     with write_bundle(target) as writer:
         writer.add_bytes(layout.SCHEMA, (schema or SCHEMA.to_json()).encode())
         writer.add_strings(layout.ITEM_IDS, Strings.build(["a", "", "日本"]))
@@ -42,6 +42,8 @@ def write(target, *, schema=None, version="", extra=b"x"):
         mapped[:] = VECTORS
         writer.add_array(layout.item_state("none"), np.empty((0, 4), dtype=np.float32))
         writer.add_bytes("extra.npy", extra)
+        if quality is not None:
+            writer.add_bytes(layout.QUALITY, quality)
         writer.finish(manifest(version))
     return target
 
@@ -69,6 +71,15 @@ def test_what_was_written_is_read(path):
     assert bundle.has(layout.ITEM_IDS)
     assert bundle.has("extra.npy")
     assert not bundle.has(layout.USER_IDS)
+
+
+def test_a_bundle_may_be_silent_on_its_quality(path, tmp_path):
+    assert Bundle.open(path).quality == {}
+    told = write(tmp_path / "told", quality=b'{"gate": {"summary": "within"}}')
+    assert Bundle.open(told).quality == {"gate": {"summary": "within"}}
+    odd = write(tmp_path / "odd", quality=b"[1]")
+    with pytest.raises(BundleFormatError, match=r"quality\.json: expected a JSON object, found"):
+        _ = Bundle.open(odd).quality
 
 
 def test_arrays_are_mapped_and_cannot_be_written_to(path):

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from numpy.lib.format import open_memmap
@@ -67,6 +68,21 @@ class Bundle:
             return Schema.from_json((self.path / layout.SCHEMA).read_text(encoding="utf-8"))
         except SchemaError as error:
             raise BundleFormatError(f"{self.path / layout.SCHEMA}: {error}") from error
+
+    @cached_property
+    def quality(self) -> dict[str, Any]:
+        """What is known of its ranking quality; empty where nothing is.
+
+        Raises:
+            BundleFormatError: it is not a JSON object.
+        """
+        if not self.has(layout.QUALITY):
+            return {}
+        path = self.file(layout.QUALITY)
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        except msgspec.MsgspecError as error:
+            raise BundleFormatError(f"{path}: expected a JSON object, found: {error}") from error
 
     def file(self, name: str) -> Path:
         """The path of a file or directory that the bundle must have.

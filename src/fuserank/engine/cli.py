@@ -3,16 +3,15 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
 from cyclopts import Parameter
 from rich.table import Table
 
 from fuserank import console
-from fuserank.bundle import Bundle, Manifest, layout
+from fuserank.bundle import Bundle, Manifest
 from fuserank.engine.encoder_config import Precision
 from fuserank.engine.engine import Engine, load
 from fuserank.engine.providers import Device
-from fuserank.errors import BundleFormatError, RequestError
+from fuserank.errors import RequestError
 
 __all__ = ["encode", "inspect", "recommend", "score", "verify"]
 
@@ -29,7 +28,7 @@ def inspect(bundle: Path, *, json: Json = False) -> None:
     """
     opened = Bundle.open(bundle)
     manifest = opened.manifest
-    quality = _read_quality(opened)
+    quality = opened.quality
     if json:
         console.print_json({"manifest": manifest, "quality": quality})
         return
@@ -62,17 +61,6 @@ def inspect(bundle: Path, *, json: Json = False) -> None:
         table.add_row(name, str(value))
     console.out.print(table)
     console.out.print_json(data=quality)
-
-
-def _read_quality(bundle: Bundle) -> dict[str, Any]:
-    """Read what is known of a bundle's quality; a bundle may be silent on it."""
-    if not bundle.has(layout.QUALITY):
-        return {}
-    path = bundle.file(layout.QUALITY)
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-    except msgspec.MsgspecError as error:
-        raise BundleFormatError(f"{path}: expected a JSON object, found: {error}") from error
 
 
 def _gate(manifest: Manifest, report: dict[str, Any] | None) -> str:

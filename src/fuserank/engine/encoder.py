@@ -92,13 +92,7 @@ class TextEncoder:
             ConfigError: the cache size is negative.
             ProviderError: the graph does not run on the device, or on any that there is.
         """
-        for name in (CONFIG_FILE, TOKENIZER_FILE, MODEL_FILE):
-            if not (directory / name).is_file():
-                raise BundleIntegrityError(
-                    f"{directory / name}: missing; export the encoder again or copy it whole"
-                )
-        config_path = directory / CONFIG_FILE
-        config = EncoderConfig.from_json(config_path.read_bytes(), str(config_path))
+        config = EncoderConfig.load(directory)
         encoder = cls(
             config,
             space_of(directory, config),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from fuserank.errors import BundleFormatError, ConfigError
+from fuserank.errors import BundleFormatError, BundleIntegrityError, ConfigError
 
 __all__ = [
     "CONFIG_FILE",
@@ -115,6 +115,22 @@ class EncoderConfig:
             if not values[name]:
                 del values[name]
         return json.dumps(values, ensure_ascii=False, indent=1, sort_keys=True)
+
+    @classmethod
+    def load(cls, directory: Path) -> "EncoderConfig":
+        """Read the configuration of an encoder that has all that it needs.
+
+        Raises:
+            BundleIntegrityError: the directory lacks it, the tokenizer or the graph.
+            BundleFormatError: it is not a configuration.
+        """
+        for name in (CONFIG_FILE, TOKENIZER_FILE, MODEL_FILE):
+            if not (directory / name).is_file():
+                raise BundleIntegrityError(
+                    f"{directory / name}: missing; export the encoder again or copy it whole"
+                )
+        path = directory / CONFIG_FILE
+        return cls.from_json(path.read_bytes(), str(path))
 
     @classmethod
     def from_json(cls, text: str | bytes, source: str = CONFIG_FILE) -> "EncoderConfig":

@@ -34,9 +34,7 @@ def more_precise(
         texts: such as it will embed.
         work: a directory to write them below.
     """
-    config = EncoderConfig.from_json(
-        (encoder / CONFIG_FILE).read_bytes(), str(encoder / CONFIG_FILE)
-    )
+    config = EncoderConfig.load(encoder)
     source = reference / MODEL_FILE
     n_products = len(products(source))
     if config.precision in {Precision.FP32, Precision.FP16, Precision.BF16} or not n_products:

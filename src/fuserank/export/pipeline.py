@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from fuserank.bundle import Ragged
 from fuserank.engine.encoder import TextEncoder, check_space
-from fuserank.engine.encoder_config import REFERENCE, Precision
+from fuserank.engine.encoder_config import REFERENCE, EncoderConfig, Precision
 from fuserank.errors import ConfigError, GateError
 from fuserank.export.assemble import Assembled, ItemTable, Ranker, UserTable, assemble
 from fuserank.export.gate import GateBudget, GateReport
@@ -69,10 +69,11 @@ def gate_of(
         allow_degraded: as in `Gate`.
 
     Raises:
+        BundleIntegrityError: there is no encoder.
         ConfigError: there is no reference.
     """
     if reference is None:
-        if TextEncoder.load(encoder).config.precision is Precision.FP32:
+        if EncoderConfig.load(encoder).precision is Precision.FP32:
             return None
         reference = encoder / REFERENCE
         if not reference.is_dir():
