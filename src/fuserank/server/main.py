@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fuserank.server.arenas import share_arenas
 from fuserank.server.config import ServerConfig
 from fuserank.server.lifecycle import Server
 from fuserank.server.workers.runtime_folder import Seating
@@ -48,6 +49,7 @@ def run(
 
         return load(path, device, threads=threads, live=config.live, shared=seating is not None)
 
+    share_arenas()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(
             serve(config, lambda: open_engine(bundle), open_engine=open_engine, seating=seating)
