@@ -323,15 +323,15 @@ def _width(column: Sequence[object], name: str) -> int:
 
 
 def _vectors(column: Sequence[object], name: str, dim: int) -> npt.NDArray[np.float32]:
+    if not any(value is None for value in column):
+        whole = _floats(column)  # as requests come: many times quicker than row by row
+        if whole.shape == (len(column), dim) and np.isfinite(whole).all():
+            return whole
     rows = np.zeros((len(column), dim), dtype=np.float32)
     for index, value in enumerate(column):
         if value is None:
             continue
-        try:
-            with np.errstate(over="ignore"):  # what is infinite as float32 is refused below
-                vector = np.asarray(value, dtype=np.float32)
-        except (TypeError, ValueError):
-            vector = np.empty(0, dtype=np.float32)
+        vector = _floats(value)
         if vector.shape != (dim,) or not np.isfinite(vector).all():
             raise SchemaError(
                 f"field {name!r}, row {index}: expected {dim} finite numbers, "
@@ -339,6 +339,15 @@ def _vectors(column: Sequence[object], name: str, dim: int) -> npt.NDArray[np.fl
             )
         rows[index] = vector
     return rows
+
+
+def _floats(value: object) -> npt.NDArray[np.float32]:
+    """Return an array; infinite where float32 holds no such number, empty where it is none."""
+    try:
+        with np.errstate(over="ignore"):
+            return np.array(value, dtype=np.float32)
+    except (TypeError, ValueError):
+        return np.empty(0, dtype=np.float32)
 
 
 def _tensors(column: Sequence[object], name: str, spec: TensorSpec) -> Array:

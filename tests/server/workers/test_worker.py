@@ -218,7 +218,7 @@ def test_a_bundle_that_is_bad_leaves_all_on_the_old_one(bundles):
     graph.write_bytes(graph.read_bytes()[:-1])
     with operated(bundles) as (process, address, operator):
         before = operator.list()
-        with pytest.raises(BundleError, match=r"worker 0: .*user\.onnx: found"):
+        with pytest.raises(BundleError, match=r"worker [01]: .*user\.onnx: found"):
             operator.load("dot")
         assert operator.list() == before
         assert versions(process, address) == {before[0].info.version}

@@ -45,8 +45,9 @@ class Eligibility:
             else:
                 mine[:] = 0
                 np.bitwise_or.at(mine, *_bits(allowed))
-            words_of, bits = _bits(excluded)
-            np.bitwise_and.at(mine, words_of, ~bits)
+            if len(excluded):
+                words_of, bits = _bits(excluded)
+                np.bitwise_and.at(mine, words_of, ~bits)
         return words
 
 

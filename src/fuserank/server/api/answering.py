@@ -3,8 +3,8 @@
 import functools
 import logging
 import math
+import os
 import time
-import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeAlias, TypeVar
@@ -33,6 +33,7 @@ Trailers = tuple[tuple[str, str], ...]
 
 # What a caller sends comes back with the status, and both must fit into one block of headers.
 _MAX_HEADER_CHARS = 256
+_ID_BYTES = 16
 
 
 class _Admitting(Protocol):
@@ -84,7 +85,7 @@ def always_answered(
 def tracing(context: Context) -> Trailers:
     """Send the caller's request id and trace back, log under that id, and return both."""
     headers = dict(context.invocation_metadata() or ())
-    headers.setdefault("x-request-id", uuid.uuid4().hex)
+    headers.setdefault("x-request-id", os.urandom(_ID_BYTES).hex())
     trailers = tuple(
         (name, headers[name][:_MAX_HEADER_CHARS])
         for name in ("x-request-id", "traceparent")

@@ -242,11 +242,10 @@ def _value_from_proto(name: str, value: pb.Value) -> object:
         case "string_list":
             return list(value.string_list.values)
         case "number_list":
-            # Spelled out: a call for each of a vector's numbers would cost more than all else here.
-            return [
-                int(entry) if entry.is_integer() and -_EXACT <= entry <= _EXACT else entry
-                for entry in value.number_list.values
-            ]
+            numbers = list(value.number_list.values)
+            # A call of `_number` for each of a vector's would cost more than all else here.
+            whole = any(map(float.is_integer, numbers))
+            return list(map(_number, numbers)) if whole else numbers
     raise RequestError(
         f"user field {name!r}: found a value of no kind, expected one of string_value, "
         "number_value, string_list, number_list; a field that is not known is left out",
