@@ -31,7 +31,7 @@ def system(name, vectors=VECTORS, calls=None):
 def test_systems_take_turns(tmp_path):
     calls = []
     systems = [system("ours", calls=calls), system(REFERENCE, 2 * VECTORS, calls)]
-    rows = encoding._time(CATALOGUE, ["a", "b"], systems, 6)
+    rows = encoding.time_systems(CATALOGUE, ["a", "b"], systems, 6)
     assert calls == [("ours", "many"), (REFERENCE, "many")] * 4
     assert [row.system for row in rows] == ["ours", REFERENCE]
     assert rows[0].times_ours == 1
@@ -56,7 +56,7 @@ def test_systems_take_turns(tmp_path):
 
 def test_one_text_is_asked_for_as_soon_as_can_be():
     calls = []
-    rows = encoding._time(ONE, ["a"], [system("ours", calls=calls)], 3)
+    rows = encoding.time_systems(ONE, ["a"], [system("ours", calls=calls)], 3)
     assert calls == [("ours", "one")] * (1 + 3 * 2)
     assert rows[0].mean_cosine is None, "no reference ran"
 
@@ -64,4 +64,4 @@ def test_one_text_is_asked_for_as_soon_as_can_be():
 def test_another_model_is_no_peer():
     systems = [system("other", VECTORS[::-1]), system(REFERENCE)]
     with pytest.raises(DataError, match=r"other: found a mean cosine of 0\.000"):
-        encoding._time(CATALOGUE, ["a", "b"], systems, 6)
+        encoding.time_systems(CATALOGUE, ["a", "b"], systems, 6)

@@ -13,6 +13,8 @@ keras = pytest.importorskip("keras")
 from onnx import TensorProto, helper, numpy_helper, save  # noqa: E402
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors  # noqa: E402
 
+from fuserank.bench import encoding  # noqa: E402
+from fuserank.bench.smaller_encoder import SmallerReport, measure_smaller  # noqa: E402
 from fuserank.bundle import Bundle, layout  # noqa: E402
 from fuserank.cli import app, main  # noqa: E402
 from fuserank.engine.encoder import TextEncoder  # noqa: E402
@@ -379,3 +381,36 @@ def test_tuning_replaces_nothing_else(trained, toml, tmp_path, encoders):
         tune_encoder(copy_of(encoders, "fp32"), run, load_dataset(toml), tmp_path / "run")
     with pytest.raises(ConfigError, match="found precision fp32, but every precision is tried"):
         export_candidates("model", EncoderExportConfig(precision=Precision.FP32))
+
+
+def test_a_smaller_encoder_is_judged_by_the_rankers_of_the_whole_one(
+    trained, toml, tmp_path, encoders, monkeypatch
+):
+    monkeypatch.setattr(encoding, "_ROUNDS", dict.fromkeys(encoding.WORKS, 1))
+    run = trained("fp32")
+
+    def measured(smaller, whole="fp32"):
+        return measure_smaller(
+            toml,
+            whole=encoders[whole],
+            smaller=encoders[smaller],
+            runs=[run],
+            threads=1,
+            command="test",
+        )
+
+    alike = measured("foreign")
+    [ranked] = alike.ranked
+    assert ranked.whole_ndcg == ranked.smaller_ndcg > 0
+    assert ranked.loss == alike.mean_loss == 0
+    assert ranked.overlap_100 == 1
+    assert ranked.item_cosine == pytest.approx(1)
+    assert set(alike.times_as_fast) == {encoding.CATALOGUE, encoding.ONE}
+    alike.save(tmp_path / "smaller.json")
+    assert SmallerReport.load(tmp_path / "smaller.json") == alike
+
+    worse = measured("scrambled")
+    assert worse.mean_loss == worse.ranked[0].loss > 0.05
+    assert worse.ranked[0].whole_ndcg == ranked.whole_ndcg
+    with pytest.raises(SpaceMismatchError):
+        measured("fp32", whole="int8")

@@ -35,14 +35,25 @@ from fuserank.engine.text_graph import TokenCounts
 from fuserank.errors import DataError
 from fuserank.schema import Side
 
-__all__ = ["WORKS", "EncodingReport", "EncodingRow", "measure_encoding"]
+__all__ = [
+    "CATALOGUE",
+    "MIXED",
+    "ONE",
+    "ONE_TEXT",
+    "WORKS",
+    "EncodingReport",
+    "EncodingRow",
+    "item_texts",
+    "measure_encoding",
+    "time_systems",
+]
 
 FloatArray = npt.NDArray[np.float32]
 
 CATALOGUE, MIXED, ONE = WORKS = ("catalogue", "mixed lengths", "one short text")
 """All texts about items · texts of 8 to 256 tokens · a request."""
 
-_ONE = "a quiet heist film with an old safecracker"
+ONE_TEXT = "a quiet heist film with an old safecracker"
 _MIXED_TEXTS, _MIXED_TOKENS = 128, (8, 256)
 _ROUNDS = {CATALOGUE: 5, MIXED: 5, ONE: 20}
 _CALLS = 40
@@ -139,8 +150,8 @@ def measure_encoding(
     resolved = resolve_device(device)
     loaded = TextEncoder.load(encoder, resolved, threads=threads, cache_size=0)
     loaded.warm()
-    texts = _item_texts(dataset, loaded.dim)
-    works = {CATALOGUE: texts, MIXED: _mixed_texts(texts, encoder, loaded), ONE: [_ONE]}
+    texts = item_texts(dataset, loaded.dim)
+    works = {CATALOGUE: texts, MIXED: _mixed_texts(texts, encoder, loaded), ONE: [ONE_TEXT]}
     systems = [ours(loaded)]
     missing: list[str] = []
     if resolved is not Device.CPU:
@@ -159,7 +170,7 @@ def measure_encoding(
         ran = TokenCounts(after.real - before.real, after.padded - before.padded)
         waste[work] = ran.padding_waste
         with console.progress(work, 1) as advance:
-            rows += _time(work, chosen, systems, ran.real)
+            rows += time_systems(work, chosen, systems, ran.real)
             advance(1)
     return EncodingReport(
         model=loaded.config.model,
@@ -175,9 +186,20 @@ def measure_encoding(
     )
 
 
-def _time(
+def time_systems(
     work: str, texts: list[str], systems: Sequence[System], n_tokens: int
 ) -> list[EncodingRow]:
+    """Time systems in turns, and return a row of each; the first one is this package's own.
+
+    Args:
+        work: one of `WORKS`.
+        texts: what a pass embeds.
+        systems: 1 or more, of different names.
+        n_tokens: of the texts, without padding.
+
+    Raises:
+        DataError: a system embeds as another model than the reference would.
+    """
     calls = _CALLS if work == ONE else 1
     # Not timed: this is where memory is taken and kernels are chosen for a shape.
     vectors = {s.name: (s.encode_one if work == ONE else s.encode)(texts) for s in systems}
@@ -222,8 +244,13 @@ def _cosine(name: str, vectors: Mapping[str, FloatArray]) -> float | None:
     return mean
 
 
-def _item_texts(dataset: Path, dim: int) -> list[str]:
-    """Return what is written about items, each text once."""
+def item_texts(dataset: Path, dim: int) -> list[str]:
+    """Return what is written about the items of a data set, each text once.
+
+    Args:
+        dataset: the dataset.toml.
+        dim: width of the embeddings that its texts will have.
+    """
     from fuserank.training.data.dataset import load_dataset
     from fuserank.training.data.features import fit_schema
 

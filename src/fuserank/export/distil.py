@@ -29,7 +29,7 @@ class DistilConfig(ImitationConfig):
     """
 
     layers: int = 3
-    steps: int = 1000
+    steps: int = 2000
     learning_rate: float = 1e-3
 
     def __post_init__(self) -> None:

@@ -59,7 +59,7 @@ class ImitationConfig:
     max_norm: float = 1.0
     hidden_weight: float = 1.0
     excerpts: bool = True
-    whole: float = 0.4
+    whole: float = 0.8
     held_out: float = 0.05
     seed: int = 42
 
