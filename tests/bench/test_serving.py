@@ -28,6 +28,7 @@ def test_everything_is_measured(tmp_path):
         "batches, saturated",
         "one at a time, idle",
         "no-op, idle",
+        "no-op after a call, idle",
         "unary calls, small",
         "streams, small",
     }
@@ -38,7 +39,7 @@ def test_everything_is_measured(tmp_path):
     assert report.seen["streams, small"].users <= 2 * config.max_requests
     assert report.engine_users_per_s > 0
     assert report.engine_p50_ms > 0
-    assert len(report.targets) == 6
+    assert len(report.targets) == 7
     report.save(tmp_path / "serving.json")
     assert ServingReport.load(tmp_path / "serving.json") == report
 
@@ -54,13 +55,15 @@ def test_ratios_are_taken_within_a_round():
             seen(p50_ms=10.0, overhead_p50_ms=1.5),
         ],
         "no-op, idle": [seen(p50_ms=0.5), seen(p50_ms=1.0)],
+        "no-op after a call, idle": [seen(p50_ms=0.75), seen(p50_ms=1.5)],
         "unary calls, small": [seen(server_cpu_ms=0.4), seen(server_cpu_ms=0.8)],
         "streams, small": [seen(server_cpu_ms=0.2), seen(server_cpu_ms=0.4)],
     }
     saturated = (Mode.UNARY, Mode.STREAM, Mode.BATCH)
     targets = _targets(found, {mode: [100.0, 50.0] for mode in saturated}, [4.5, 9.0])
-    assert [target.found for target in targets] == pytest.approx([0.9, 0.8, 1.0, 1.0, 1.5, 0.5])
-    assert [target.met for target in targets] == [True, False, True, True, False, True]
+    ratios = [target.found for target in targets]
+    assert ratios == pytest.approx([0.9, 0.8, 1.0, 1.0, 1.5, 1.0, 0.5])
+    assert [target.met for target in targets] == [True, False, True, True, False, True, True]
 
 
 def test_a_bound_holds_from_its_own_side():

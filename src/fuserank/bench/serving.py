@@ -163,7 +163,7 @@ def measure_serving(config: ServingConfig, *, command: str) -> ServingReport:
                     found = _see(config, mode, process.pid, address, config.at_once)
                     seen.setdefault(f"{mode}, saturated", []).append(found)
                 engine_p50s.append(_engine_p50(engine, users, config))
-                for mode in (Mode.ALONE, Mode.NOOP):
+                for mode in (Mode.ALONE, Mode.NOOP, Mode.NOOP_BETWEEN):
                     found = _see(config, mode, process.pid, address, 1)
                     seen.setdefault(f"{mode}, idle", []).append(found)
                 for mode in (Mode.UNARY, Mode.STREAM):
@@ -187,7 +187,9 @@ def measure_serving(config: ServingConfig, *, command: str) -> ServingReport:
 def _targets(
     seen: dict[str, list[Seen]], rates: dict[Mode, list[float]], engine_p50s: Sequence[float]
 ) -> tuple[Target, ...]:
-    alone, noop = seen[f"{Mode.ALONE}, idle"], seen[f"{Mode.NOOP}, idle"]
+    alone, noop, between = (
+        seen[f"{mode}, idle"] for mode in (Mode.ALONE, Mode.NOOP, Mode.NOOP_BETWEEN)
+    )
     unary, stream = seen[f"{Mode.UNARY}, small"], seen[f"{Mode.STREAM}, small"]
     shares = {
         mode: [
@@ -200,7 +202,10 @@ def _targets(
         (a.p50_ms - engine_ms) / n.p50_ms
         for a, n, engine_ms in zip(alone, noop, engine_p50s, strict=True)
     ]
-    beyond = [a.overhead_p50_ms / n.p50_ms for a, n in zip(alone, noop, strict=True)]
+    beyond, beyond_swept = (
+        [a.overhead_p50_ms / n.p50_ms for a, n in zip(alone, other, strict=True)]
+        for other in (noop, between)
+    )
     server = [s.server_cpu_ms / u.server_cpu_ms for s, u in zip(stream, unary, strict=True)]
     return (
         *(
@@ -217,6 +222,11 @@ def _targets(
             for name, found, bound in (
                 ("(p50 idle - the engine's own) / p50 of a no-op", added, 1.3),
                 ("p50 idle beyond what the engine took / p50 of a no-op", beyond, 1.3),
+                (
+                    "p50 idle beyond what the engine took / p50 of a no-op after a call",
+                    beyond_swept,
+                    1.3,
+                ),
                 ("server CPU of a stream's request / of a call", server, 0.6),
             )
         ),

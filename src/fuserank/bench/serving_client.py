@@ -37,6 +37,7 @@ class Mode(StrEnum):
     BATCH = "batches"
     ALONE = "one at a time"
     NOOP = "no-op"
+    NOOP_BETWEEN = "no-op after a call"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,25 +151,28 @@ def _calls(channel: grpc.aio.Channel, demand: Demand) -> Call:
     """Return what makes one call after another, each for other users."""
     stub = recommender_pb2_grpc.RecommenderServiceStub(channel)  # type: ignore[no-untyped-call]
     users = [_user(vector) for vector in user_vectors(demand.width).tolist()]
-    if demand.mode is Mode.NOOP:
-        check = health_pb2_grpc.HealthStub(channel).Check
+    noop = demand.mode in (Mode.NOOP, Mode.NOOP_BETWEEN)
+    singles = itertools.cycle(pb.RecommendRequest(user=user, k=demand.k) for user in users)
+    if noop:
+        ask = health_pb2_grpc.HealthStub(channel).Check
         requests: Iterator[Any] = itertools.repeat(health_pb2.HealthCheckRequest())
     elif demand.mode is Mode.BATCH:
-        check = stub.RecommendBatch
+        ask = stub.RecommendBatch
         ring = itertools.cycle(users)
         requests = itertools.repeat(
             pb.RecommendBatchRequest(users=itertools.islice(ring, demand.batch), k=demand.k)
         )
     else:
-        check = stub.Recommend
-        requests = itertools.cycle(pb.RecommendRequest(user=user, k=demand.k) for user in users)
+        ask, requests = stub.Recommend, singles
 
     async def call() -> _Answered:
+        if demand.mode is Mode.NOOP_BETWEEN:
+            await stub.Recommend(next(singles))
         request = next(requests)
         started = time.perf_counter()
-        reply = await check(request)
+        reply = await ask(request)
         latency_ms = (time.perf_counter() - started) * 1e3
-        if demand.mode is Mode.NOOP:
+        if noop:
             return _Answered(users=1, latency_ms=latency_ms, engine_ms=0.0)
         found = reply.recommendations if demand.mode is Mode.BATCH else [reply.recommendation]
         return _Answered(
