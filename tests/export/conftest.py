@@ -20,7 +20,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from fuserank.export.verify import pair_scores, part_scores
 from fuserank.schema import Field, Kind, Side
-from fuserank.training.data.dataset import Dataset, Interactions
+from fuserank.training.data.dataset import Dataset
+from fuserank.training.data.interactions import Interactions
 from fuserank.training.data.tables import Table
 
 with warnings.catch_warnings():

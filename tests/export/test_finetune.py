@@ -136,8 +136,8 @@ def test_a_dense_layer_behind_the_pooling_is_kept(bert, dataset, tmp_path):
 
 
 def test_prompts_stand_before_the_texts_of_their_side(dataset):
-    pairs = LikedPairs(dataset, CONFIG, query_prompt="query: ", passage_prompt="passage: ")
-    batch = pairs.draw()
+    prompts = {"query_prompt": "query: ", "passage_prompt": "passage: "}
+    batch = LikedPairs(dataset, CONFIG.split, seed=0, **prompts).draw(16, 3)
     of_items = [batch.texts[row] for row in batch.item_texts]
     assert all(text.startswith("passage: ") for text in of_items)
     assert "query: Watches a lot" in batch.texts

@@ -30,7 +30,9 @@ from fuserank.server.batching.served import Served
 from fuserank.server.bundles.bundles import Bundles
 from fuserank.server.client.client import Client
 from fuserank.server.config import ServerConfig
-from fuserank.server.http.http_port import HttpConfig, HttpPort, HttpSources
+from fuserank.server.http.config import HttpConfig
+from fuserank.server.http.http_port import HttpPort
+from fuserank.server.http.sources import HttpSources
 from fuserank.server.lifecycle import Server
 from fuserank.server.monitoring.metrics import Metrics
 from fuserank.server.pb import recommender_pb2_grpc

@@ -19,7 +19,7 @@ SERVER = """
 import asyncio, runpy, sys
 from fuserank.server import main
 from fuserank.server.config import ServerConfig
-from fuserank.server.http.http_port import HttpConfig
+from fuserank.server.http.config import HttpConfig
 
 engine = runpy.run_path(sys.argv[1])["FakeEngine"]()
 

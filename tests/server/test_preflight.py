@@ -10,7 +10,7 @@ import pytest
 from fuserank.cli import main
 from fuserank.engine.providers import Device
 from fuserank.server.config import ServerConfig
-from fuserank.server.http.http_port import HttpConfig
+from fuserank.server.http.config import HttpConfig
 from fuserank.server.preflight import as_toml, check
 from fuserank.server.security.auth import AuthConfig
 from fuserank.server.security.tls import TlsConfig

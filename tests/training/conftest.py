@@ -13,8 +13,9 @@ import pytest
 from fuserank.engine.encoder_config import TextRole
 from fuserank.engine.results import Embeddings
 from fuserank.schema import Field, Kind, Schema, Side
-from fuserank.training.data.dataset import Dataset, Interactions
+from fuserank.training.data.dataset import Dataset
 from fuserank.training.data.features import Features, build_features, fit_schema
+from fuserank.training.data.interactions import Interactions
 from fuserank.training.data.tables import Table
 from fuserank.training.train_config import TrainConfig
 

@@ -185,7 +185,8 @@ def test_users_are_judged_as_in_training(trained, toml, encoders):
 
     run, data = TrainedRun.load(trained("fp32")), load_dataset(toml)
     texts = TextEncoder.load(encoders["fp32"])
-    features, parts = RankerData(run, data).encode(texts), divide(data, run.config)
+    features = RankerData(run, data).encode(texts)
+    parts = divide(data, run.config.split, run.config.seed)
     likes = parts.train.histories(len(features.users))
     scores = CatalogueScores.of_known(run.ranker, features, likes, run.schema)
     judged = judge_users(scores.matrix, seen=parts.train, held_out=parts.validation, n_items=30)

@@ -8,7 +8,6 @@ import pytest
 from fuserank.cli import main
 from fuserank.errors import ConfigError, DataError
 from fuserank.training import tune as tuning
-from fuserank.training.data.histories import Histories
 from fuserank.training.data.splits import divide
 from fuserank.training.evaluation.evaluate import Epoch
 from fuserank.training.evaluation.ranking import judge_users
@@ -106,10 +105,10 @@ def test_what_is_blended_counts(run, dataset, encoder, make_config):
     # The weight is chosen on the validation part and may be 0: worse it does not get.
     assert trial.ndcg >= max(trial.epochs)
     prepared = prepare(dataset, encoder)
-    parts = divide(dataset, tuned.best.train)
+    parts = divide(dataset, tuned.best.train.split, tuned.best.train.seed)
     run_alone = train_prepared(prepared, tuned.best.train)
     schema, features, _ = prepared.extended(parts, tuned.best.train)
-    likes = Histories.of_positives(parts.train, n_users=len(features.users))
+    likes = parts.train.histories(len(features.users))
     users = user_inputs(run_alone.ranker, features, likes, schema)
     scores = CatalogueScores(run_alone.ranker, users, features.items.tensors)
     n_items = len(features.items)

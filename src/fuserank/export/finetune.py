@@ -129,7 +129,8 @@ def finetune(
     pretrained = load_pretrained(model)
     pairs = LikedPairs(
         dataset,
-        config,
+        config.split,
+        seed=config.seed,
         query_prompt=pretrained.query_prompt,
         passage_prompt=pretrained.passage_prompt,
     )
@@ -154,7 +155,7 @@ def _learn(
     network.to(device).train()
 
     def draw_loss() -> Any:
-        batch = pairs.draw()
+        batch = pairs.draw(config.batch_size, config.events)
         return _loss(_embed(pretrained, batch.texts, device), batch, config.temperature)
 
     losses = descend(network, draw_loss, config, on_progress)

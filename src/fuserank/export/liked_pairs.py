@@ -11,11 +11,9 @@ import numpy.typing as npt
 from fuserank.errors import DataError
 from fuserank.schema import Kind, Schema, Side
 from fuserank.training.data.features import fit_schema
-from fuserank.training.data.histories import Histories
-from fuserank.training.data.splits import split
+from fuserank.training.data.splits import SplitConfig, split
 
 if TYPE_CHECKING:
-    from fuserank.export.finetune import FinetuneConfig
     from fuserank.training.data.dataset import Dataset
 
 __all__ = ["Batch", "LikedPairs"]
@@ -48,8 +46,9 @@ class LikedPairs:
     def __init__(
         self,
         dataset: Dataset,
-        config: FinetuneConfig,
+        config: SplitConfig,
         *,
+        seed: int,
         query_prompt: str = "",
         passage_prompt: str = "",
     ) -> None:
@@ -57,15 +56,15 @@ class LikedPairs:
 
         Args:
             dataset: the data.
-            config: says what is divided off, and how batches are drawn.
+            config: says what is divided off.
+            seed: of the split, and of what is drawn.
             query_prompt: stands before what users say.
             passage_prompt: stands before the texts of items.
 
         Raises:
             DataError: the items have no texts, or no user likes two items that have.
         """
-        self._config = config
-        self._rng = np.random.default_rng(config.seed)
+        self._rng = np.random.default_rng(seed)
         schema = fit_schema(dataset, text_dim=1)
         n_users, n_items = len(dataset.users), len(dataset.items)
         texts = schema.texts(Side.ITEM, dataset.items.columns, n_items)[_item_field(schema)]
@@ -77,11 +76,11 @@ class LikedPairs:
         ]
         self._texts = [passage_prompt + text if text else text for text in texts]
 
-        rows = split(dataset.interactions, config.split, config.seed).train
+        rows = split(dataset.interactions, config, seed).train
         known = dataset.interactions.select(rows)
         has_text = np.array([bool(text) for text in texts], dtype=np.bool_)
         known = known.select(known.positive & has_text[known.item])
-        self._likes = Histories.of_positives(known, n_users=n_users)
+        self._likes = known.histories(n_users)
         self._events = np.flatnonzero(self._likes.counts[self._likes.user] > 1)
         if not len(self._events):
             raise DataError(
@@ -98,14 +97,17 @@ class LikedPairs:
         """How many there are."""
         return len(self._events)
 
-    def draw(self) -> Batch:
-        """Draw a batch."""
-        likes, config = self._likes, self._config
-        events = self._rng.choice(self._events, config.batch_size)
+    def draw(self, n: int, events_a_user: int) -> Batch:
+        """Draw n pairs, with at most so many other liked items on the side of each user."""
+        likes = self._likes
+        events = self._rng.choice(self._events, n)
         users, items = likes.owner(events), likes.items[events]
         row_of: dict[str, int] = {}
         sides = [
-            [row_of.setdefault(text, len(row_of)) for text in self._side(user, event)]
+            [
+                row_of.setdefault(text, len(row_of))
+                for text in self._side(user, event, events_a_user)
+            ]
             for user, event in zip(users.tolist(), events.tolist(), strict=True)
         ]
         user_texts = np.full((len(sides), max(map(len, sides))), -1)
@@ -121,11 +123,11 @@ class LikedPairs:
             is_negative=~np.isin(pair, self._liked),
         )
 
-    def _side(self, user: int, event: int) -> list[str]:
+    def _side(self, user: int, event: int, n: int) -> list[str]:
         """Return the texts that a user is known by, those of a liked item left out."""
         first, end = self._likes.start[user : user + 2]
         others = np.delete(np.arange(first, end), event - first)
-        drawn = self._rng.choice(others, min(self._config.events, len(others)), replace=False)
+        drawn = self._rng.choice(others, min(n, len(others)), replace=False)
         liked = [self._texts[item] for item in self._likes.items[drawn].tolist()]
         return liked + self._user_texts[user]
 

@@ -17,9 +17,10 @@ from fuserank.export.factorise import Factorised
 from fuserank.export.gate import RankedWith
 from fuserank.schema import Kind, Schema, Side, pack_history
 from fuserank.training.artifact import TrainedRun
-from fuserank.training.data.dataset import Dataset, Interactions
+from fuserank.training.data.dataset import Dataset
 from fuserank.training.data.features import Features
 from fuserank.training.data.histories import Histories
+from fuserank.training.data.interactions import Interactions
 from fuserank.training.evaluation.list_metrics import ndcg, top_items
 from fuserank.training.evaluation.metrics import roc_auc
 from fuserank.training.train import divided

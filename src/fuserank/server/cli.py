@@ -11,8 +11,8 @@ from fuserank.server import preflight
 from fuserank.server.config import ServerConfig
 from fuserank.server.main import run
 from fuserank.server.monitoring.logs import LogFormat, log_to
+from fuserank.server.worker import run_workers
 from fuserank.server.workers.supervisor import WorkersConfig
-from fuserank.server.workers.worker import run_workers
 
 __all__ = ["serve"]
 

@@ -17,11 +17,12 @@ from fuserank.server.api.health import Health
 from fuserank.server.api.servicer import SERVICE_NAME, RecommenderServicer
 from fuserank.server.batching.admission import Admission
 from fuserank.server.batching.answers import Answers
-from fuserank.server.batching.served import Served
+from fuserank.server.batching.served import Served, answer_again
 from fuserank.server.bundles.bundles import Bundles
-from fuserank.server.bundles.shadow import Shadow, answer_again
+from fuserank.server.bundles.shadow import Shadow
 from fuserank.server.config import ServerConfig
-from fuserank.server.http.http_port import HttpPort, HttpSources
+from fuserank.server.http.http_port import HttpPort
+from fuserank.server.http.sources import HttpSources
 from fuserank.server.inference.servicer import SERVICE_NAME as INFERENCE_NAME
 from fuserank.server.inference.servicer import InferenceServicer
 from fuserank.server.monitoring.bundle_metrics import BundleCollector

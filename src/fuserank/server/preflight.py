@@ -16,8 +16,8 @@ from fuserank.server.config import ServerConfig
 from fuserank.server.security.auth import AuthConfig
 from fuserank.server.security.tls import TlsConfig, server_credentials
 from fuserank.server.security.tokens import Tokens
+from fuserank.server.worker import seated
 from fuserank.server.workers.runtime_folder import runtime_folder
-from fuserank.server.workers.worker import seated
 
 __all__ = ["as_toml", "check", "report"]
 

@@ -142,7 +142,7 @@ def baselines(
     from fuserank.training.evaluation.baselines import judge_baselines
 
     loaded = load_dataset(dataset)
-    parts = divide(loaded, config)
+    parts = divide(loaded, config.split, config.seed)
     judged = judge_baselines(parts, len(loaded.users.ids), len(loaded.items.ids))
     if json:
         console.print_json(

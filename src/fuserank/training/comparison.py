@@ -124,7 +124,7 @@ def evaluate_seeds(
     options: dict[str, list[Mapping[str, Any]]] = {}
     seconds, weights = [], {}
     for done, run in enumerate(configs, start=1):
-        parts = divide(prepared.dataset, run)
+        parts = divide(prepared.dataset, run.split, run.seed)
         trained = train_parts(prepared, parts, run)
         fitted, features = trained.fitted, trained.features
         judged.append(judge(fitted.ranker, features, trained.schema, parts, fitted.epochs))

@@ -289,7 +289,7 @@ def divided(dataset: Dataset, config: TrainConfig) -> Parts:
     """
     known = dataset.interactions
     if not isinstance(known, StoredInteractions):
-        return divide(dataset, config)
+        return divide(dataset, config.split, config.seed)
     if config.collaborative != "none":
         raise ConfigError(
             f"train: found collaborative {config.collaborative!r}, which is made of all likes in "

@@ -24,7 +24,6 @@ from optuna.trial import TrialState
 
 from fuserank.bundle.atomic import write_file
 from fuserank.errors import ConfigError, DataError, FuserankError
-from fuserank.training.data.histories import Histories
 from fuserank.training.data.splits import divide
 from fuserank.training.evaluation.ranking import judge_users
 from fuserank.training.experiment import Choice, Experiment, Range, Value
@@ -143,14 +142,14 @@ def tune(
     space = experiment.tune or DEFAULT_SPACE
     study = _Study(experiment.train, space, _origin(dataset, encoder, experiment.train, space), out)
     prepared = prepare(dataset, encoder, leave_out=experiment.train.leave_out)
-    parts = divide(prepared.dataset, experiment.train)
+    parts = divide(prepared.dataset, experiment.train.split, experiment.train.seed)
 
     def run(config: TrainConfig, on_epoch: OnEpoch) -> float:
         trained = train_parts(prepared, parts, config, on_epoch=on_epoch)
         fitted, features = trained.fitted, trained.features
         if not config.blends:
             return fitted.epochs[fitted.best_epoch].ndcg
-        likes = Histories.of_positives(parts.train, n_users=len(features.users))
+        likes = parts.train.histories(len(features.users))
         scores = CatalogueScores.of_known(fitted.ranker, features, likes, trained.schema)
         return judge_users(
             scores.matrix,

@@ -26,9 +26,10 @@ from fuserank.errors import (
     UnknownVersionError,
 )
 from fuserank.server.api.admin import AdminServicer
-from fuserank.server.bundles.bundles import VERSION_HEADER, Bundles, BundlesConfig
+from fuserank.server.bundles.bundles import VERSION_HEADER, Bundles
+from fuserank.server.bundles.config import BundlesConfig, ShadowConfig
 from fuserank.server.bundles.loaded import Loaded, Role
-from fuserank.server.bundles.shadow import Shadow, ShadowComparison, ShadowConfig
+from fuserank.server.bundles.shadow import Shadow, ShadowComparison
 from fuserank.server.client import admin_cli
 from fuserank.server.client.admin_client import AdminClient
 from fuserank.server.client.client import Client

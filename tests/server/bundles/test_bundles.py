@@ -30,7 +30,8 @@ from fuserank.errors import (
     UnavailableError,
     UnknownVersionError,
 )
-from fuserank.server.bundles.bundles import Bundles, BundlesConfig
+from fuserank.server.bundles.bundles import Bundles
+from fuserank.server.bundles.config import BundlesConfig
 from fuserank.server.bundles.loaded import Role
 
 WAIT_S = 20

@@ -15,9 +15,10 @@ from fuserank.engine.agreement import rank_biased_overlap
 from fuserank.errors import ConfigError, RequestError
 from fuserank.server.batching.answers import Answers
 from fuserank.server.batching.questions import Question
-from fuserank.server.batching.served import Served
-from fuserank.server.bundles.bundles import Bundles, BundlesConfig
-from fuserank.server.bundles.shadow import Shadow, ShadowComparison, ShadowConfig, answer_again
+from fuserank.server.batching.served import Served, answer_again
+from fuserank.server.bundles.bundles import Bundles
+from fuserank.server.bundles.config import BundlesConfig, ShadowConfig
+from fuserank.server.bundles.shadow import Shadow, ShadowComparison
 from fuserank.server.monitoring.bundle_metrics import BundleCollector
 
 WAIT_S = 20

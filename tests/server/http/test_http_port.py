@@ -9,7 +9,9 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from fuserank.errors import ConfigError, ServerError
-from fuserank.server.http.http_port import HttpConfig, HttpPort, HttpSources
+from fuserank.server.http.config import HttpConfig
+from fuserank.server.http.http_port import HttpPort
+from fuserank.server.http.sources import HttpSources
 from fuserank.server.monitoring.metrics import Metrics
 
 

@@ -13,7 +13,7 @@ from fuserank.server.api.health import Health
 from fuserank.server.batching.served import Served
 from fuserank.server.bundles.bundles import Bundles
 from fuserank.server.config import ServerConfig
-from fuserank.server.http.http_port import HttpConfig
+from fuserank.server.http.config import HttpConfig
 from fuserank.server.inference.servicer import SERVICE_NAME, InferenceServicer
 from fuserank.server.pb import grpc_service_pb2_grpc
 

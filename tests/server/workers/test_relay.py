@@ -19,7 +19,8 @@ from fuserank.errors import (
     UnavailableError,
     UnknownVersionError,
 )
-from fuserank.server.bundles.bundles import Bundles, BundlesConfig
+from fuserank.server.bundles.bundles import Bundles
+from fuserank.server.bundles.config import BundlesConfig
 from fuserank.server.bundles.loaded import Role
 from fuserank.server.workers.relay import Relay
 from fuserank.server.workers.runtime_folder import RuntimeFolder, Seating, runtime_folder

@@ -14,8 +14,9 @@ from fuserank.training.batches.sampling import Sampler
 from fuserank.training.batches.store_writing import store_interactions
 from fuserank.training.batches.stored_dataset import load_stored
 from fuserank.training.batches.stored_parts import divide_stored
-from fuserank.training.data.dataset import Interactions, load_dataset
+from fuserank.training.data.dataset import load_dataset
 from fuserank.training.data.dataset_config import InteractionsConfig
+from fuserank.training.data.interactions import Interactions
 from fuserank.training.data.splits import SplitConfig
 from fuserank.training.fitting.fit import fit
 

@@ -4,7 +4,6 @@ import pytest
 from fuserank.schema import Side
 from fuserank.training.batches.negatives import NegativeSampler, Unseen
 from fuserank.training.batches.sampling import Sampler
-from fuserank.training.data.histories import Histories
 
 
 @pytest.fixture
@@ -141,7 +140,7 @@ def test_a_history_read_in_order_holds_only_what_came_before(
     users, items = columns(made, features)
     histories = np.concatenate([batch.users["user.history"] for batch in made])
     vectors = features.items.tensors["item.words"]
-    likes = Histories.of_positives(dataset.interactions, n_users=len(features.users))
+    likes = dataset.interactions.histories(len(features.users))
     for user, item, history in zip(users, items[:, 0], histories, strict=True):
         assert history.shape == (4, vectors.shape[1])
         said = history[history.any(axis=1)]

@@ -6,7 +6,7 @@ from fuserank.training.batches import stored_parts
 from fuserank.training.batches.interaction_store import StoreWriter, open_store
 from fuserank.training.batches.stored_parts import divide_stored, with_sample
 from fuserank.training.data.cleaning import CleaningReport
-from fuserank.training.data.dataset import Interactions
+from fuserank.training.data.interactions import Interactions
 from fuserank.training.data.splits import PARTS, SplitConfig, split
 
 N_USERS, N_ITEMS = 40, 25

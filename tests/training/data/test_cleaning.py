@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from fuserank.schema import Field, Kind, Schema, Side
 from fuserank.training.data.cleaning import CleaningReport, Step, clean, repaired_values
-from fuserank.training.data.dataset import Interactions
 from fuserank.training.data.dataset_config import CleaningConfig
+from fuserank.training.data.interactions import Interactions
 
 N = 8
 """Rows of either table."""

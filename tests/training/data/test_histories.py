@@ -44,7 +44,7 @@ def test_without_times_events_keep_their_order():
 
 
 def test_only_positives_make_histories(dataset):
-    histories = Histories.of_positives(dataset.interactions, n_users=len(dataset.users))
+    histories = dataset.interactions.histories(len(dataset.users))
     assert histories.counts.tolist() == [8] * len(dataset.users)
 
 

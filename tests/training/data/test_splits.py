@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fuserank.errors import ConfigError, DataError
-from fuserank.training.data.dataset import Interactions
+from fuserank.training.data.interactions import Interactions
 from fuserank.training.data.splits import SplitConfig, split
 
 SHARES = st.tuples(st.floats(0, 0.98), st.floats(0, 0.98)).filter(lambda s: sum(s) <= 0.98)

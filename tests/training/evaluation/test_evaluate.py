@@ -11,7 +11,8 @@ from fuserank.training.model.ranker import build_ranker
 
 @pytest.fixture(scope="module")
 def parts(dataset, make_config):
-    return divide(dataset, make_config())
+    config = make_config()
+    return divide(dataset, config.split, config.seed)
 
 
 @pytest.fixture(scope="module")
@@ -84,4 +85,4 @@ def test_a_split_that_leaves_a_part_without_positives_is_refused(dataset, make_c
     config = make_config()
     config = replace(config, split=replace(config.split, test=0.0))
     with pytest.raises(DataError, match=r"'tiny': found no positive interaction in the test part"):
-        divide(dataset, config)
+        divide(dataset, config.split, config.seed)

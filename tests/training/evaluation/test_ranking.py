@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from fuserank.errors import DataError
-from fuserank.training.data.dataset import Interactions
+from fuserank.training.data.interactions import Interactions
 from fuserank.training.evaluation.label_metrics import Averages
 from fuserank.training.evaluation.ranking import Ranking, judge_users, share_of_users
 

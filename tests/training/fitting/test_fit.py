@@ -6,7 +6,6 @@ import pytest
 import tensorflow as tf
 
 from fuserank.errors import DataError
-from fuserank.training.data.histories import Histories
 from fuserank.training.data.splits import SplitConfig, divide
 from fuserank.training.evaluation.ranking import judge_users
 from fuserank.training.fitting.fit import fit
@@ -19,7 +18,7 @@ def fit_tiny(dataset, features, schema, make_config):
 
     def run(on_progress=None, checkpoint=None, tensorboard=None, **options):
         config = make_config(**options)
-        parts = divide(dataset, config)
+        parts = divide(dataset, config.split, config.seed)
         return fit(
             features,
             schema,
@@ -79,8 +78,9 @@ def test_the_best_epochs_weights_are_the_ones_kept(
     ndcgs = [epoch.ndcg for epoch in fitted.epochs]
     assert fitted.best_epoch == int(np.argmax(ndcgs))
     assert len(ndcgs) in (12, fitted.best_epoch + 1 + 3)
-    parts = divide(dataset, make_config())
-    likes = Histories.of_positives(parts.train, n_users=len(features.users))
+    config = make_config()
+    parts = divide(dataset, config.split, config.seed)
+    likes = parts.train.histories(len(features.users))
     scores = CatalogueScores(
         fitted.ranker,
         user_inputs(fitted.ranker, features, likes, schema),
@@ -215,7 +215,7 @@ def test_tensorboard_shows_the_figures_of_every_epoch(fit_tiny, tmp_path):
 
 def test_held_out_items_are_judged_among_themselves(dataset, features, schema, make_config):
     config = make_config(split=SplitConfig(strategy="items", validation=0.3), epochs=1)
-    parts = divide(dataset, config)
+    parts = divide(dataset, config.split, config.seed)
     (epoch,) = fit(features, schema, config, train=parts.train, validation=parts.validation).epochs
     # A list of ten holds most of the dozen that are new; among all thirty items it would not.
     assert len(features.items) - len(np.unique(parts.train.item)) == 12

@@ -115,7 +115,7 @@ def test_probabilities_are_nearer_to_shares_once_calibrated(prepared, make_confi
 def test_what_is_blended_never_ranks_validation_worse(name, prepared, make_config):
     config = make_config(collaborative=name, factors=4, model="fm", epochs=1)
     run = train_prepared(prepared, config)
-    parts = divide(prepared.dataset, config)
+    parts = divide(prepared.dataset, config.split, config.seed)
     assert run.vectors.shape == (len(prepared.dataset.items), 8)
     assert run.schema.find(Side.ITEM, COLLABORATIVE_FIELD).dim == 8
     assert run.ranker.interaction.weight.numpy() >= 0

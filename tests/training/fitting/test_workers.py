@@ -51,7 +51,7 @@ def test_two_workers_train_what_one_process_does(
     task, features, schema, dataset, make_config, tmp_path, options
 ):
     config = make_config(epochs=1, **options)
-    parts = divide(dataset, config)
+    parts = divide(dataset, config.split, config.seed)
     arguments = {
         "features": features,
         "schema": schema,

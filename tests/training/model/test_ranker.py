@@ -4,7 +4,7 @@ import pytest
 
 from fuserank.errors import DataError, SchemaError
 from fuserank.schema import Schema, Side, pack_history
-from fuserank.training.data.histories import Histories, LatestEvents
+from fuserank.training.data.histories import LatestEvents
 from fuserank.training.model.catalogue_scores import CatalogueScores, user_inputs
 from fuserank.training.model.interaction import INTERACTIONS
 from fuserank.training.model.ranker import Ranker, build_ranker, fusion_weights
@@ -43,7 +43,7 @@ def ranker(request, build):
 @pytest.fixture(scope="module")
 def known_users(dataset, features, schema):
     """Return inputs that every ranker takes: histories event by event."""
-    likes = Histories.of_positives(dataset.interactions, n_users=len(features.users))
+    likes = dataset.interactions.histories(len(features.users))
     field = schema.find(Side.USER, "history").field
     events = LatestEvents(likes, features.history_vectors(field), field.max_length)
     return {**features.users.tensors, field.tensor: events}
@@ -67,7 +67,7 @@ def test_the_full_model_takes_every_graph_input_as_its_spec_says(ranker, schema)
 
 def test_the_towers_score_as_the_full_model_does(ranker, features, schema, dataset):
     """The catalogue's path against packed histories."""
-    likes = Histories.of_positives(dataset.interactions, n_users=len(features.users))
+    likes = dataset.interactions.histories(len(features.users))
     scores = CatalogueScores(
         ranker, user_inputs(ranker, features, likes, schema), features.items.tensors
     )

@@ -15,7 +15,7 @@ from fuserank.bench.peers.ranking import Ranking
 from fuserank.engine.engine import Engine
 from fuserank.engine.results import BundleInfo, FieldInfo, Recommendation, Timings
 from fuserank.server.config import ServerConfig
-from fuserank.server.http.http_port import HttpConfig
+from fuserank.server.http.config import HttpConfig
 from fuserank.server.main import serve
 
 __all__ = ["GraphEngine"]

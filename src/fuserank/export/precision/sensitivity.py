@@ -12,6 +12,7 @@ from fuserank.engine.session import GraphSession
 from fuserank.errors import ConfigError
 from fuserank.export.precision.activations import Batch
 from fuserank.export.precision.products import products
+from fuserank.export.precision.writing import write_precision
 
 __all__ = ["sensitivity"]
 
@@ -32,8 +33,6 @@ def sensitivity(
     Raises:
         ConfigError: no batches, or the precision is fp32.
     """
-    from fuserank.export.precision import write_precision
-
     if not batches:
         raise ConfigError("sensitivity: found no batches, expected texts like those to be embedded")
     names = products(source)

@@ -11,7 +11,7 @@ from fuserank.server.pb import recommender_pb2 as pb
 if TYPE_CHECKING:
     from fuserank.server.batching.served import Served
     from fuserank.server.bundles.bundles import Bundles
-    from fuserank.server.config import ServerConfig
+    from fuserank.server.messages.limits import Limits
 
 __all__ = ["ItemCalls"]
 
@@ -19,9 +19,9 @@ __all__ = ["ItemCalls"]
 class ItemCalls:
     """Answers them from the bundles that are loaded, whose engines share the live items."""
 
-    def __init__(self, config: "ServerConfig", bundles: "Bundles[Served]") -> None:
-        """Limit requests to what `config` allows."""
-        self._config, self._bundles = config, bundles
+    def __init__(self, limits: "Limits", bundles: "Bundles[Served]") -> None:
+        """Limit requests to what is allowed."""
+        self._limits, self._bundles = limits, bundles
 
     async def upsert(
         self,
@@ -42,7 +42,7 @@ class ItemCalls:
         """
         response = pb.UpsertItemsResponse()
         async for message in requests:
-            check_upsert(message, self._config)
+            check_upsert(message, self._limits)
             # For each message: a stream may outlast many bundles.
             with self._bundles.lease(version) as served:
                 engine = served.engine
@@ -62,7 +62,7 @@ class ItemCalls:
         self, request: pb.DeleteItemsRequest, version: str | None, deadline: float
     ) -> pb.DeleteItemsResponse:
         """Take items out of the catalogue; arguments and errors are those of `upsert`."""
-        check_delete(request, self._config)
+        check_delete(request, self._limits)
         with self._bundles.lease(version) as served:
             engine = served.engine
             count = await served.call(lambda: engine.delete(list(request.item_ids)), deadline)
@@ -74,7 +74,7 @@ class ItemCalls:
         Raises:
             UnknownItemError: the catalogue does not hold it.
         """
-        check_get_item(request, self._config)
+        check_get_item(request, self._limits)
         with self._bundles.lease(version) as served:
             response = item_reply(served.engine.item(request.item_id))
             response.served_by.CopyFrom(served_by(served.engine))

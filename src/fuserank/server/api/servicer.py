@@ -17,14 +17,14 @@ from fuserank.server.api.replies import (
     served_by,
 )
 from fuserank.server.api.stream import RequestStream
-from fuserank.server.batching.admission import Admission
+from fuserank.server.batching.admission import Admission, AdmissionConfig
 from fuserank.server.batching.answers import Answers
 from fuserank.server.batching.questions import Answer, Question, question_of
 from fuserank.server.batching.served import Served
 from fuserank.server.bundles.bundles import VERSION_HEADER, Bundles
 from fuserank.server.bundles.shadow import Shadow
-from fuserank.server.config import ServerConfig
 from fuserank.server.messages import conversion, validation
+from fuserank.server.messages.limits import Limits
 from fuserank.server.pb import recommender_pb2 as pb
 from fuserank.server.pb import recommender_pb2_grpc
 
@@ -45,26 +45,26 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
 
     def __init__(
         self,
-        config: ServerConfig,
+        limits: Limits,
         bundles: Bundles[Served],
         *,
         shadow: Shadow[Served, Question] | None = None,
         answers: Answers | None = None,
         admission: Admission | None = None,
     ) -> None:
-        """Limit requests to what `config` allows.
+        """Take what is loaded; nothing is answered yet.
 
         Args:
-            config: limits.
+            limits: of what a request may hold.
             bundles: what is loaded.
             shadow: compares candidates on what is answered; None compares none.
             answers: keeps answers for requests that come when there is no time.
             admission: of every call, shared with other services; None makes one of its own.
         """
-        self._config, self._bundles, self._answers = config, bundles, answers
+        self._limits, self._bundles, self._answers = limits, bundles, answers
         self._shadow = shadow
-        self._items = ItemCalls(config, bundles)
-        self.admission = admission or Admission(config.admission)
+        self._items = ItemCalls(limits, bundles)
+        self.admission = admission or Admission(AdmissionConfig())
         self._streams: set[RequestStream] = set()
 
     def drain(self) -> None:
@@ -80,7 +80,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
         deadline = deadline_of(context)
         with self._bundles.lease(_version(context)) as served:
             served.check(deadline, bulk=request.priority == pb.PRIORITY_BULK)
-            validation.check_recommend(request, self._config)
+            validation.check_recommend(request, self._limits)
             question = question_of(request, keep=self._keep_by(served, deadline))
             answer = await served.answer(question, deadline)
             self._offer(question, answer, served)
@@ -91,7 +91,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
         self, request: pb.RecommendBatchRequest, context: Context
     ) -> pb.RecommendBatchResponse:
         """Return the best items of several users."""
-        validation.check_batch(request, self._config)
+        validation.check_batch(request, self._limits)
         with self._bundles.lease(_version(context)) as served:
             answer = await served.answer(question_of(request), deadline_of(context))
             return pb.RecommendBatchResponse(
@@ -109,7 +109,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
             requests,
             context,
             lambda request, reply: self._begin(request, version, deadline, reply),
-            max_open=self._config.admission.max_outstanding,
+            max_open=self.admission.config.max_outstanding,
         )
         self._streams.add(stream)
         try:
@@ -120,7 +120,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
     @answered
     async def Score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:
         """Return the scores of named items for one user."""
-        validation.check_score(request, self._config)
+        validation.check_score(request, self._limits)
         user = conversion.user_from_proto(request.user)
         with self._bundles.lease(_version(context)) as served:
             engine = served.engine
@@ -134,7 +134,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
     @answered
     async def Encode(self, request: pb.EncodeRequest, context: Context) -> pb.EncodeResponse:
         """Return the embeddings of texts."""
-        validation.check_encode(request, self._config)
+        validation.check_encode(request, self._limits)
         with self._bundles.lease(_version(context)) as served:
             engine = served.engine
             embeddings = await served.call(
@@ -214,7 +214,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServiceServicer):
             end()
 
         try:
-            validation.check_recommend(request, self._config)
+            validation.check_recommend(request, self._limits)
             served = lease.__enter__()
         except Exception as error:
             reply(error_reply(message.id, error))

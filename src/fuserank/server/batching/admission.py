@@ -51,11 +51,15 @@ class AdmissionConfig:
 
 
 class Admission:
-    """Counts the calls under way: each runs ``with admission``. Used on one event loop."""
+    """Counts the calls under way: each runs ``with admission``. Used on one event loop.
+
+    Attributes:
+        config: what is admitted.
+    """
 
     def __init__(self, config: AdmissionConfig, metrics: "Metrics | None" = None) -> None:
         """Admit what `config` allows."""
-        self._config, self._metrics = config, metrics
+        self.config, self._metrics = config, metrics
         self._calls = 0
 
     def __enter__(self) -> None:
@@ -64,7 +68,7 @@ class Admission:
         Raises:
             OverloadedError: as many are under way as may be.
         """
-        if self._calls >= self._config.max_calls:
+        if self._calls >= self.config.max_calls:
             if self._metrics is not None:
                 self._metrics.count_rejection("calls")
             raise OverloadedError(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fuserank.engine.engine import Engine
     from fuserank.server.monitoring.metrics import Metrics
 
-__all__ = ["Served"]
+__all__ = ["Served", "answer_again"]
 
 T = TypeVar("T")
 
@@ -277,6 +277,16 @@ class Served:
             return None
         cached = replace(found, plan=CACHED, timings=Timings())
         return Answer(recommendations=[cached], queue_ms=0.0, degraded_reason="deadline")
+
+
+async def answer_again(served: Served, question: Question) -> Sequence[str]:
+    """Have a candidate answer a question of one user: what `Shadow` takes as its `answer`.
+
+    It waits behind whatever callers ask of the candidate, and is not kept: the key of the question
+    is that of the active bundle's answer.
+    """
+    again = replace(question, bulk=True, answer_key=None)
+    return (await served.answer(again)).recommendations[0].item_ids
 
 
 def _late(error: LateError) -> Exception:

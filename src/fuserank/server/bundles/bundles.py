@@ -12,7 +12,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -22,39 +21,18 @@ from fuserank.errors import (
     FuserankError,
     UnavailableError,
 )
+from fuserank.server.bundles.config import BundlesConfig
 from fuserank.server.bundles.folder import check_name, directory_of
 from fuserank.server.bundles.lineup import Lineup
 from fuserank.server.bundles.loaded import Held, Loaded, Role, Servable
 from fuserank.server.bundles.loading import load_on_thread
 
-__all__ = ["VERSION_HEADER", "Bundles", "BundlesConfig"]
+__all__ = ["VERSION_HEADER", "Bundles"]
 
 logger = logging.getLogger(__name__)
 
 VERSION_HEADER = "x-fuserank-bundle-version"
 """Request metadata that names the version to answer with; the active one without it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class BundlesConfig:
-    """What may be loaded.
-
-    Attributes:
-        folder: folder whose bundles can be loaded while the server runs; None allows none.
-        max_loaded: bundles kept at a time: the active one, the previous one and candidates. One
-            more is there while a bundle is loaded, or while one that went ends its last calls.
-    """
-
-    folder: Path | None = None
-    max_loaded: int = 3
-
-    def __post_init__(self) -> None:
-        """Raise ConfigError where a value is out of range."""
-        if self.max_loaded < 3:
-            raise ConfigError(
-                f"bundles.max_loaded: found {self.max_loaded}, expected 3 or more: the active "
-                "bundle, the previous one and a candidate"
-            )
 
 
 S = TypeVar("S", bound=Servable)

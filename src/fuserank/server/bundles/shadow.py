@@ -8,47 +8,23 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Generic, TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from fuserank.engine.agreement import rank_biased_overlap
-from fuserank.errors import ConfigError
 from fuserank.server.bundles.bundles import Bundles
+from fuserank.server.bundles.config import ShadowConfig
 from fuserank.server.bundles.loaded import Loaded, Role, Servable
 
-if TYPE_CHECKING:
-    from fuserank.server.batching.questions import Question
-    from fuserank.server.batching.served import Served
-
-__all__ = ["Shadow", "ShadowComparison", "ShadowConfig", "answer_again"]
+__all__ = ["Shadow", "ShadowComparison"]
 
 logger = logging.getLogger(__name__)
 
 _P = 0.9
 _DEPTH = 100
 """Places that are compared; all behind them weigh 0.00003."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShadowConfig:
-    """How much is compared.
-
-    Attributes:
-        share: share of requests that candidates answer again; 0 compares none.
-        queue: requests that wait for it; what comes while as many wait is dropped.
-    """
-
-    share: float = 0.01
-    queue: int = 64
-
-    def __post_init__(self) -> None:
-        """Raise ConfigError where a value is out of range."""
-        if not 0.0 <= self.share <= 1.0:
-            raise ConfigError(f"shadow.share: found {self.share}, expected 0 to 1")
-        if self.queue < 1:
-            raise ConfigError(f"shadow.queue: found {self.queue}, expected 1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,16 +156,6 @@ class Shadow(Generic[S, R]):
             }
             self._tallies[key] = _Tally()
         return self._tallies[key]
-
-
-async def answer_again(served: "Served", question: "Question") -> Sequence[str]:
-    """Have a candidate answer a question of one user: what `Shadow` takes as its `answer`.
-
-    It waits behind whatever callers ask of the candidate, and is not kept: the key of the question
-    is that of the active bundle's answer.
-    """
-    again = replace(question, bulk=True, answer_key=None)
-    return (await served.answer(again)).recommendations[0].item_ids
 
 
 def _overlap(one: Sequence[str], other: Sequence[str]) -> float:

@@ -16,7 +16,7 @@ from google.protobuf import json_format
 
 from fuserank.server.api.local_call import CallFailed, LocalCall
 from fuserank.server.bundles.bundles import VERSION_HEADER
-from fuserank.server.http.http_port import HttpSources
+from fuserank.server.http.sources import HttpSources
 from fuserank.server.monitoring.metrics import CONTENT_TYPE
 from fuserank.server.pb import recommender_pb2 as pb
 from fuserank.server.security.loopback import is_loopback

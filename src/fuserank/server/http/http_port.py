@@ -1,74 +1,21 @@
 """The HTTP port beside the gRPC port: metrics, probes and the playground."""
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fuserank.errors import ConfigError, ServerError
+from fuserank.errors import ServerError
+from fuserank.server.http.config import HttpConfig
+from fuserank.server.http.sources import HttpSources
 from fuserank.server.security.loopback import is_loopback
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from fuserank.server.api.servicer import RecommenderServicer
-    from fuserank.server.monitoring.metrics import Metrics
-
-__all__ = ["HttpConfig", "HttpPort", "HttpSources"]
+__all__ = ["HttpPort"]
 
 logger = logging.getLogger(__name__)
 
 _STOP_S = 2.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class HttpConfig:
-    """Where metrics, probes and the playground are.
-
-    Attributes:
-        host: address to listen on; "0.0.0.0" or "::" for every interface.
-        port: TCP port; 0 takes a free one, -1 opens none.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 8002
-
-    def __post_init__(self) -> None:
-        """Raise ConfigError where a value is out of range."""
-        if not self.host or self.host != self.host.strip():
-            raise ConfigError(
-                f"http.host: found {self.host!r}, expected a name or an address such as '127.0.0.1'"
-            )
-        if not -1 <= self.port <= 65_535:
-            raise ConfigError(
-                f"http.port: found {self.port}, expected 0 to 65535 (0 takes a port that is "
-                "free), or -1 for no HTTP port"
-            )
-
-    @property
-    def enabled(self) -> bool:
-        """Whether there is an HTTP port."""
-        return self.port >= 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class HttpSources:
-    """What the HTTP port shows.
-
-    Attributes:
-        metrics: for ``/metrics``.
-        recommender: answers the playground.
-        ready: whether requests are answered, for ``/healthz``.
-        user_ids: returns at most so many users that the bundle knows, for the playground.
-        authorised: whether an ``Authorization`` header, or its absence (None), may use the
-            playground; None where everybody may.
-    """
-
-    metrics: "Metrics"
-    recommender: "RecommenderServicer"
-    ready: Callable[[], bool]
-    user_ids: Callable[[int], Sequence[str]] = lambda limit: ()
-    authorised: Callable[[str | None], bool] | None = None
 
 
 class HttpPort:

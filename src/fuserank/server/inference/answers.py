@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 from fuserank.engine.results import Plan, Recommendation, Scores
 from fuserank.errors import RequestError
-from fuserank.server.config import ServerConfig
 from fuserank.server.inference.models import ITEM_IDS, K, Model, Task
 from fuserank.server.inference.requests import Inputs
 from fuserank.server.inference.tensors import Datatype, TensorSpec, join_strings, to_raw
 from fuserank.server.inference.users import user_rows
+from fuserank.server.messages.limits import Limits
 from fuserank.server.pb import grpc_service_pb2 as pb
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Answer:
 
 
 async def run(
-    served: Serving, model: Model, inputs: Inputs, config: ServerConfig, deadline: float
+    served: Serving, model: Model, inputs: Inputs, limits: Limits, deadline: float
 ) -> Answer:
     """Run a model.
 
@@ -80,7 +80,7 @@ async def run(
         served: the model's bundle.
         model: what to run.
         inputs: what it reads.
-        config: limits.
+        limits: of what a request may hold.
         deadline: monotonic seconds; infinite without one.
 
     Raises:
@@ -89,7 +89,7 @@ async def run(
     """
     match model.task:
         case Task.RECOMMEND:
-            return await _recommend(served, inputs, _ks(inputs, config), deadline)
+            return await _recommend(served, inputs, _ks(inputs, limits), deadline)
         case Task.SCORE:
             return await _score(served, inputs, deadline)
         case Task.ENCODE:
@@ -182,7 +182,7 @@ async def _encode(served: Serving, inputs: Inputs, deadline: float) -> Answer:
     return Answer(engine_ms=engine_ms, write=write)
 
 
-def _ks(inputs: Inputs, config: ServerConfig) -> list[int]:
+def _ks(inputs: Inputs, limits: Limits) -> list[int]:
     """Return how many items each user gets: 10 for 0, and at most what the server gives."""
     given = inputs.tensors.get(K.name)
     asked = [0] * inputs.batch if given is None else given.values
@@ -190,7 +190,7 @@ def _ks(inputs: Inputs, config: ServerConfig) -> list[int]:
         raise RequestError(
             f"input 'k': found {min(asked)}, expected 1 or more, or 0 for {_DEFAULT_K}", field="k"
         )
-    return [min(k or _DEFAULT_K, config.max_k) for k in asked]
+    return [min(k or _DEFAULT_K, limits.max_k) for k in asked]
 
 
 def _scores(

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fuserank.errors import RequestError
-from fuserank.server.config import ServerConfig
 from fuserank.server.inference.models import ITEM_IDS, Model, Task
 from fuserank.server.inference.tensors import Datatype, Tensor, TensorSpec, read_tensor
+from fuserank.server.messages.limits import Limits
 from fuserank.server.pb import grpc_service_pb2 as pb
 
 __all__ = ["Inputs", "max_batch_size", "read_inputs", "wanted_outputs"]
@@ -27,12 +27,12 @@ class Inputs:
     tensors: Mapping[str, Tensor]
 
 
-def max_batch_size(model: Model, config: ServerConfig) -> int:
+def max_batch_size(model: Model, limits: Limits) -> int:
     """Return how many rows a request to the model may have."""
-    return config.max_texts if model.task is Task.ENCODE else config.max_batch
+    return limits.max_texts if model.task is Task.ENCODE else limits.max_batch
 
 
-def read_inputs(request: pb.ModelInferRequest, model: Model, config: ServerConfig) -> Inputs:
+def read_inputs(request: pb.ModelInferRequest, model: Model, limits: Limits) -> Inputs:
     """Return the inputs of a request.
 
     Raises:
@@ -55,11 +55,11 @@ def read_inputs(request: pb.ModelInferRequest, model: Model, config: ServerConfi
         if spec.name in tensors:
             raise RequestError(f"input {spec.name!r}: found twice", field=spec.name)
         tensors[spec.name] = tensor = read_tensor(message, content, spec)
-        _check_limits(tensor, spec, config)
+        _check_limits(tensor, spec, limits)
     for spec in model.inputs:
         if not spec.optional and spec.name not in tensors:
             raise RequestError(f"input {spec.name!r}: missing", field=spec.name)
-    return Inputs(batch=_batch_of(tensors, max_batch_size(model, config)), tensors=tensors)
+    return Inputs(batch=_batch_of(tensors, max_batch_size(model, limits)), tensors=tensors)
 
 
 def wanted_outputs(request: pb.ModelInferRequest, model: Model) -> tuple[TensorSpec, ...]:
@@ -90,22 +90,22 @@ def _known(name: str, specs: Mapping[str, TensorSpec], what: str, model: Model) 
     return specs[name]
 
 
-def _check_limits(tensor: Tensor, spec: TensorSpec, config: ServerConfig) -> None:
+def _check_limits(tensor: Tensor, spec: TensorSpec, limits: Limits) -> None:
     """Raise RequestError where an input is larger than a request of our own API may be."""
     if spec == ITEM_IDS:
-        found, most, what = len(tensor.values), config.max_items, "ids"
+        found, most, what = len(tensor.values), limits.max_items, "ids"
     else:
-        found, most, what = len(tensor.row(0)), config.max_values, "elements a row"
+        found, most, what = len(tensor.row(0)), limits.max_values, "elements a row"
     if found > most:
         raise RequestError(
             f"input {spec.name!r}: found {found} {what}, expected at most {most}", field=spec.name
         )
     if spec.datatype is Datatype.BYTES:
         longest = max(map(len, tensor.values), default=0)
-        if longest > config.max_text_chars:
+        if longest > limits.max_text_chars:
             raise RequestError(
                 f"input {spec.name!r}: found a text of {longest} characters, expected at most "
-                f"{config.max_text_chars}",
+                f"{limits.max_text_chars}",
                 field=spec.name,
             )
 

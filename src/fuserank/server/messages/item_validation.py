@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from google.protobuf.struct_pb2 import Struct, Value
 
 from fuserank.errors import RequestError
-from fuserank.server.config import ServerConfig
+from fuserank.server.messages.limits import Limits
 from fuserank.server.pb import recommender_pb2 as pb
 
 __all__ = ["check_delete", "check_get_item", "check_upsert"]
@@ -15,40 +15,40 @@ __all__ = ["check_delete", "check_get_item", "check_upsert"]
 _MAX_DEPTH = 8
 
 
-def check_upsert(request: pb.UpsertItemsRequest, config: ServerConfig) -> None:
+def check_upsert(request: pb.UpsertItemsRequest, limits: Limits) -> None:
     """Raise RequestError where one message of a stream of items is out of bounds.
 
     No items at all are within them: a stream may begin so.
     """
-    _check_count(request.items, "items", 0, config.max_items)
+    _check_count(request.items, "items", 0, limits.max_items)
     for index, item in enumerate(request.items):
         path = f"items[{index}]"
-        _check_id(item.item_id, f"{path}.item_id", config)
-        _check_attributes(item.attributes, f"{path}.attributes", config)
+        _check_id(item.item_id, f"{path}.item_id", limits)
+        _check_attributes(item.attributes, f"{path}.attributes", limits)
 
 
-def check_delete(request: pb.DeleteItemsRequest, config: ServerConfig) -> None:
+def check_delete(request: pb.DeleteItemsRequest, limits: Limits) -> None:
     """Raise RequestError where a request to delete items is out of bounds."""
-    _check_count(request.item_ids, "item_ids", 1, config.max_items)
+    _check_count(request.item_ids, "item_ids", 1, limits.max_items)
     for index, item_id in enumerate(request.item_ids):
-        _check_id(item_id, f"item_ids[{index}]", config)
+        _check_id(item_id, f"item_ids[{index}]", limits)
 
 
-def check_get_item(request: pb.GetItemRequest, config: ServerConfig) -> None:
+def check_get_item(request: pb.GetItemRequest, limits: Limits) -> None:
     """Raise RequestError where a request for an item is out of bounds."""
-    _check_id(request.item_id, "item_id", config)
+    _check_id(request.item_id, "item_id", limits)
 
 
-def _check_id(item_id: str, path: str, config: ServerConfig) -> None:
-    if not 1 <= len(item_id) <= config.max_text_chars:
+def _check_id(item_id: str, path: str, limits: Limits) -> None:
+    if not 1 <= len(item_id) <= limits.max_text_chars:
         raise RequestError(
-            f"{path}: found {len(item_id)} characters, expected 1 to {config.max_text_chars}",
+            f"{path}: found {len(item_id)} characters, expected 1 to {limits.max_text_chars}",
             field=path,
         )
 
 
-def _check_attributes(attributes: Struct, path: str, config: ServerConfig) -> None:
-    _check_count(attributes.fields, path, 0, config.max_fields)
+def _check_attributes(attributes: Struct, path: str, limits: Limits) -> None:
+    _check_count(attributes.fields, path, 0, limits.max_fields)
     found = 0
     for value, depth in _parts(attributes.fields, 1):
         found += 1
@@ -63,15 +63,15 @@ def _check_attributes(attributes: Struct, path: str, config: ServerConfig) -> No
                 "out",
                 field=path,
             )
-        if isinstance(value, str) and len(value) > config.max_text_chars:
+        if isinstance(value, str) and len(value) > limits.max_text_chars:
             raise RequestError(
                 f"{path}: found a text of {len(value)} characters, expected at most "
-                f"{config.max_text_chars}",
+                f"{limits.max_text_chars}",
                 field=path,
             )
-    if found > config.max_values:
+    if found > limits.max_values:
         raise RequestError(
-            f"{path}: found {found} names and values, expected at most {config.max_values}",
+            f"{path}: found {found} names and values, expected at most {limits.max_values}",
             field=path,
         )
 

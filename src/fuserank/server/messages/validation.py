@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 from fuserank.errors import RequestError
-from fuserank.server.config import ServerConfig
+from fuserank.server.messages.limits import Limits
 from fuserank.server.pb import recommender_pb2 as pb
 
 __all__ = ["check_batch", "check_encode", "check_recommend", "check_score", "k_of"]
@@ -20,31 +20,31 @@ def k_of(request: pb.RecommendRequest | pb.RecommendBatchRequest) -> int:
     return request.k if request.HasField("k") else _DEFAULT_K
 
 
-def check_recommend(request: pb.RecommendRequest, config: ServerConfig) -> None:
+def check_recommend(request: pb.RecommendRequest, limits: Limits) -> None:
     """Raise RequestError where a request for one user is out of bounds."""
-    _check_selection(request, config)
-    _check_user(request.user, "user", config)
+    _check_selection(request, limits)
+    _check_user(request.user, "user", limits)
 
 
-def check_batch(request: pb.RecommendBatchRequest, config: ServerConfig) -> None:
+def check_batch(request: pb.RecommendBatchRequest, limits: Limits) -> None:
     """Raise RequestError where a request for several users is out of bounds."""
-    _check_selection(request, config)
-    _check_count(request.users, "users", 1, config.max_batch)
+    _check_selection(request, limits)
+    _check_count(request.users, "users", 1, limits.max_batch)
     for index, user in enumerate(request.users):
-        _check_user(user, f"users[{index}]", config)
+        _check_user(user, f"users[{index}]", limits)
 
 
-def check_score(request: pb.ScoreRequest, config: ServerConfig) -> None:
+def check_score(request: pb.ScoreRequest, limits: Limits) -> None:
     """Raise RequestError where a request for scores is out of bounds."""
-    _check_count(request.item_ids, "item_ids", 1, config.max_items)
-    _check_texts(request.item_ids, "item_ids", config)
-    _check_user(request.user, "user", config)
+    _check_count(request.item_ids, "item_ids", 1, limits.max_items)
+    _check_texts(request.item_ids, "item_ids", limits)
+    _check_user(request.user, "user", limits)
 
 
-def check_encode(request: pb.EncodeRequest, config: ServerConfig) -> None:
+def check_encode(request: pb.EncodeRequest, limits: Limits) -> None:
     """Raise RequestError where a request for embeddings is out of bounds."""
-    _check_count(request.texts, "texts", 1, config.max_texts)
-    _check_texts(request.texts, "texts", config)
+    _check_count(request.texts, "texts", 1, limits.max_texts)
+    _check_texts(request.texts, "texts", limits)
     for index, text in enumerate(request.texts):
         if not text or text.isspace():
             raise RequestError(
@@ -52,76 +52,76 @@ def check_encode(request: pb.EncodeRequest, config: ServerConfig) -> None:
             )
 
 
-def _check_eligibility(eligibility: pb.Eligibility, config: ServerConfig) -> None:
+def _check_eligibility(eligibility: pb.Eligibility, limits: Limits) -> None:
     for name, ids in (("exclude", eligibility.exclude), ("allow", eligibility.allow.ids)):
         path = f"eligibility.{name}"
-        _check_count(ids, path, 0, config.max_items)
-        _check_texts(ids, path, config)
-    _check_count(eligibility.where, "eligibility.where", 0, config.max_predicates)
+        _check_count(ids, path, 0, limits.max_items)
+        _check_texts(ids, path, limits)
+    _check_count(eligibility.where, "eligibility.where", 0, limits.max_predicates)
     for index, predicate in enumerate(eligibility.where):
         path = f"eligibility.where[{index}]"
-        _check_texts([predicate.attribute], f"{path}.attribute", config)
-        _check_value(predicate.equals, f"{path}.equals", config)
-        _check_count(predicate.one_of.values, f"{path}.one_of", 0, config.max_values)
+        _check_texts([predicate.attribute], f"{path}.attribute", limits)
+        _check_value(predicate.equals, f"{path}.equals", limits)
+        _check_count(predicate.one_of.values, f"{path}.one_of", 0, limits.max_values)
         for value in predicate.one_of.values:
-            _check_value(value, f"{path}.one_of", config)
+            _check_value(value, f"{path}.one_of", limits)
 
 
 def _check_selection(
-    request: pb.RecommendRequest | pb.RecommendBatchRequest, config: ServerConfig
+    request: pb.RecommendRequest | pb.RecommendBatchRequest, limits: Limits
 ) -> None:
     """Check what is asked for, whoever asks. Most requests have k alone, and pay for no more."""
     k = k_of(request)
-    if not 1 <= k <= config.max_k:
-        raise RequestError(f"k: found {k}, expected 1 to {config.max_k}", field="k")
+    if not 1 <= k <= limits.max_k:
+        raise RequestError(f"k: found {k}, expected 1 to {limits.max_k}", field="k")
     if request.HasField("eligibility"):
-        _check_eligibility(request.eligibility, config)
-    _check_count(request.caps, "caps", 0, config.max_caps)
+        _check_eligibility(request.eligibility, limits)
+    _check_count(request.caps, "caps", 0, limits.max_caps)
     for index, cap in enumerate(request.caps):
-        _check_texts([cap.attribute], f"caps[{index}].attribute", config)
+        _check_texts([cap.attribute], f"caps[{index}].attribute", limits)
         if cap.most < 1:
             raise RequestError(
                 f"caps[{index}].most: found {cap.most}, expected 1 or more", field="caps"
             )
     if request.HasField("diversity"):
-        _check_diversity(request.diversity, config)
+        _check_diversity(request.diversity, limits)
 
 
-def _check_diversity(diversity: pb.Diversity, config: ServerConfig) -> None:
+def _check_diversity(diversity: pb.Diversity, limits: Limits) -> None:
     weight, candidates = diversity.weight, diversity.candidates
     if not 0.0 <= weight <= 1.0:
         raise RequestError(
             f"diversity.weight: found {weight:g}, expected 0 to 1", field="diversity"
         )
-    if diversity.HasField("candidates") and not 1 <= candidates <= config.max_candidates:
+    if diversity.HasField("candidates") and not 1 <= candidates <= limits.max_candidates:
         raise RequestError(
-            f"diversity.candidates: found {candidates}, expected 1 to {config.max_candidates}",
+            f"diversity.candidates: found {candidates}, expected 1 to {limits.max_candidates}",
             field="diversity",
         )
 
 
-def _check_user(user: pb.User, path: str, config: ServerConfig) -> None:
-    if len(user.fields) > config.max_fields:
+def _check_user(user: pb.User, path: str, limits: Limits) -> None:
+    if len(user.fields) > limits.max_fields:
         raise RequestError(
-            f"{path}.fields: found {len(user.fields)}, expected at most {config.max_fields}",
+            f"{path}.fields: found {len(user.fields)}, expected at most {limits.max_fields}",
             field=path,
         )
     for name, value in user.fields.items():
-        _check_texts([name], f"{path}.fields", config)
-        _check_value(value, f"{path}.fields[{name!r}]", config)
+        _check_texts([name], f"{path}.fields", limits)
+        _check_value(value, f"{path}.fields[{name!r}]", limits)
 
 
-def _check_value(value: pb.Value, path: str, config: ServerConfig) -> None:
+def _check_value(value: pb.Value, path: str, limits: Limits) -> None:
     match value.WhichOneof("kind"):
         case "string_value":
-            _check_texts([value.string_value], path, config)
+            _check_texts([value.string_value], path, limits)
         case "string_list":
-            _check_count(value.string_list.values, path, 0, config.max_values)
-            _check_texts(value.string_list.values, path, config)
+            _check_count(value.string_list.values, path, 0, limits.max_values)
+            _check_texts(value.string_list.values, path, limits)
         case "number_value":
             _check_numbers([value.number_value], path)
         case "number_list":
-            _check_count(value.number_list.values, path, 0, config.max_values)
+            _check_count(value.number_list.values, path, 0, limits.max_values)
             _check_numbers(value.number_list.values, path)
 
 
@@ -145,11 +145,11 @@ def _check_count(values: Sequence[object], path: str, least: int, most: int) -> 
         )
 
 
-def _check_texts(texts: Sequence[str], path: str, config: ServerConfig) -> None:
+def _check_texts(texts: Sequence[str], path: str, limits: Limits) -> None:
     longest = max(map(len, texts), default=0)
-    if longest > config.max_text_chars:
+    if longest > limits.max_text_chars:
         raise RequestError(
             f"{path}: found a text of {longest} characters, expected at most "
-            f"{config.max_text_chars}",
+            f"{limits.max_text_chars}",
             field=path,
         )

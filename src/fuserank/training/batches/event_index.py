@@ -12,7 +12,7 @@ from fuserank.training.batches.negatives import Unseen
 from fuserank.training.data.histories import Histories
 
 if TYPE_CHECKING:
-    from fuserank.training.data.dataset import Interactions
+    from fuserank.training.data.interactions import Interactions
 
 __all__ = ["EventIndex"]
 
@@ -38,7 +38,7 @@ class EventIndex:
         """Sort interactions in memory, which takes some 80 bytes for each."""
         liked, user, item = interactions.positive, interactions.user, interactions.item
         return cls(
-            likes=Histories.of_positives(interactions, n_users=n_users),
+            likes=interactions.histories(n_users),
             dislikes=Histories.build(user[~liked], item[~liked], None, n_users=n_users),
             unseen=Unseen(user, item, n_users=n_users, n_items=n_items),
             like_counts=np.bincount(item[liked], minlength=n_items),

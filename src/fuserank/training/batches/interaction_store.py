@@ -24,8 +24,8 @@ from fuserank.errors import DataError
 from fuserank.training.batches.event_index import EventIndex
 from fuserank.training.batches.negatives import Unseen
 from fuserank.training.data.cleaning import CleaningReport
-from fuserank.training.data.dataset import Interactions
 from fuserank.training.data.histories import Histories
+from fuserank.training.data.interactions import Interactions
 
 __all__ = ["StoreWriter", "StoredInteractions", "is_store", "open_store"]
 

@@ -17,8 +17,8 @@ from fuserank.training.batches.interaction_store import StoredInteractions
 from fuserank.training.batches.negatives import NegativeSampler
 
 if TYPE_CHECKING:
-    from fuserank.training.data.dataset import Interactions
     from fuserank.training.data.features import Features, SideFeatures
+    from fuserank.training.data.interactions import Interactions
     from fuserank.training.train_config import TrainConfig
 
 __all__ = ["Batch", "Sampler"]

@@ -26,8 +26,8 @@ from fuserank.training.batches.interaction_store import (
     open_store,
 )
 from fuserank.training.data.cleaning import CleaningReport, clean
-from fuserank.training.data.dataset import Interactions
 from fuserank.training.data.dataset_config import CleaningConfig, InteractionsConfig
+from fuserank.training.data.interactions import Interactions
 from fuserank.training.data.table_file import TableFile
 
 __all__ = ["store_interactions", "stored_users"]

@@ -20,7 +20,7 @@ from fuserank.training.batches.interaction_store import (
     open_store,
 )
 from fuserank.training.data.cleaning import CleaningReport
-from fuserank.training.data.dataset import Interactions
+from fuserank.training.data.interactions import Interactions
 from fuserank.training.data.splits import (
     PARTS,
     Parts,

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from fuserank.schema import Columns, Kind, Schema, Side
 
 if TYPE_CHECKING:
-    from fuserank.training.data.dataset import Interactions
     from fuserank.training.data.dataset_config import CleaningConfig
+    from fuserank.training.data.interactions import Interactions
 
 __all__ = ["REPEATED", "CleaningReport", "Step", "clean", "latest", "repaired_values"]
 

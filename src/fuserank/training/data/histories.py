@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-
-if TYPE_CHECKING:
-    from fuserank.training.data.dataset import Interactions
 
 __all__ = ["Histories", "LatestEvents", "with_nothing"]
 
@@ -49,17 +46,6 @@ class Histories:
         order = np.lexsort((time, user))  # stable: equal times keep the order given
         start = np.searchsorted(user[order], np.arange(n_users + 1))
         return cls(start=start.astype(np.int64), items=item[order].astype(np.int64))
-
-    @classmethod
-    def of_positives(cls, interactions: Interactions, *, n_users: int) -> Self:
-        """Return the histories that the positive ones among some interactions make."""
-        liked, time = interactions.positive, interactions.timestamp
-        return cls.build(
-            interactions.user[liked],
-            interactions.item[liked],
-            None if time is None else time[liked],
-            n_users=n_users,
-        )
 
     @property
     def user(self) -> Rows:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from fuserank.errors import ConfigError, DataError
-from fuserank.training.data.dataset import Dataset, Interactions
-
-if TYPE_CHECKING:
-    from fuserank.training.train_config import TrainConfig
+from fuserank.training.data.dataset import Dataset
+from fuserank.training.data.interactions import Interactions
 
 __all__ = [
     "PARTS",
@@ -188,15 +186,15 @@ class Parts:
     test: Interactions
 
 
-def divide(dataset: Dataset, config: TrainConfig) -> Parts:
+def divide(dataset: Dataset, config: SplitConfig, seed: int) -> Parts:
     """Split the interactions as configured.
 
     Raises:
         DataError: a part has no positive interaction.
     """
-    rows = split(dataset.interactions, config.split, config.seed)
+    rows = split(dataset.interactions, config, seed)
     parts = Parts(**{name: dataset.interactions.select(getattr(rows, name)) for name in PARTS})
-    check_parts(parts, dataset.name, config.split)
+    check_parts(parts, dataset.name, config)
     return parts
 
 

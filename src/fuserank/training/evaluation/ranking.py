@@ -20,7 +20,7 @@ from fuserank.training.evaluation.label_metrics import (
 from fuserank.training.evaluation.metrics import Bools, Doubles, Floats
 
 if TYPE_CHECKING:
-    from fuserank.training.data.dataset import Interactions
+    from fuserank.training.data.interactions import Interactions
 
 __all__ = ["Cut", "JudgedUsers", "Ranking", "judge_users", "share_of_users"]
 

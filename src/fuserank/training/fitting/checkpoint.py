@@ -19,8 +19,8 @@ from fuserank.errors import DataError
 
 if TYPE_CHECKING:
     from fuserank.schema import Schema
-    from fuserank.training.data.dataset import Interactions
     from fuserank.training.data.features import Features
+    from fuserank.training.data.interactions import Interactions
     from fuserank.training.train_config import TrainConfig
 
 __all__ = ["Checkpoint", "fingerprint"]

@@ -27,8 +27,8 @@ from fuserank.training.model.whitening import text_whitening
 
 if TYPE_CHECKING:
     from fuserank.schema import Schema
-    from fuserank.training.data.dataset import Interactions
     from fuserank.training.data.features import Features
+    from fuserank.training.data.interactions import Interactions
     from fuserank.training.fitting.workers import Workers
     from fuserank.training.train_config import TrainConfig
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import prod
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,22 +12,19 @@ import numpy.typing as npt
 from fuserank.schema import Kind, Schema
 from fuserank.training.data.histories import LatestEvents
 from fuserank.training.model.collaborative import COLLABORATIVE_FIELD
+from fuserank.training.model.towers import Inputs, run_tower
 
 if TYPE_CHECKING:
     from fuserank.training.data.features import Features
     from fuserank.training.data.histories import Histories
     from fuserank.training.model.ranker import Ranker
 
-__all__ = ["CatalogueScores", "Inputs", "run_tower", "user_inputs"]
+__all__ = ["CatalogueScores", "user_inputs"]
 
-Inputs = Mapping[str, npt.NDArray[Any] | LatestEvents]
-"""Inputs of a tower by name, one row for each user or item."""
 Rows = npt.NDArray[np.integer]
 
 _NUMBERS = 1 << 25
 """Numbers of φ and ψ in the pairs that are scored at once: 130 MB, and as much for a layer."""
-_ROWS = 4096
-"""Rows that a tower takes at once; fewer where a row is a history of many numbers."""
 
 
 def user_inputs(ranker: Ranker, features: Features, histories: Histories, schema: Schema) -> Inputs:
@@ -105,26 +101,3 @@ class CatalogueScores:
         n_items = len(self.psi)
         pairs = self.pairs(np.repeat(users, n_items), np.tile(np.arange(n_items), len(users)))
         return pairs.reshape(len(users), n_items)
-
-
-def run_tower(
-    tower: keras.Model, inputs: Inputs, rows: Rows | None = None
-) -> npt.NDArray[np.float32]:
-    """Return the (n, …) float32 outputs of a model for some rows of its inputs, or for all.
-
-    Args:
-        tower: a model whose output has a free first axis.
-        inputs: its inputs; others are not read.
-        rows: (n,) rows.
-    """
-    if rows is None:
-        rows = np.arange(next(iter(inputs.values())).shape[0])
-    widest = max(prod(inputs[name].shape[1:]) for name in tower.input)
-    step = min(max(_NUMBERS // widest, 1), _ROWS)
-    parts = [
-        keras.ops.convert_to_numpy(
-            tower({name: inputs[name][rows[first : first + step]] for name in tower.input})
-        )
-        for first in range(0, max(len(rows), 1), step)
-    ]
-    return np.concatenate(parts)

@@ -18,8 +18,8 @@ from fuserank.schema import Field, FittedField, Kind, Schema, Side
 from fuserank.training.batches.negatives import Unseen
 
 if TYPE_CHECKING:
-    from fuserank.training.data.dataset import Interactions
     from fuserank.training.data.features import Features
+    from fuserank.training.data.interactions import Interactions
     from fuserank.training.train_config import TrainConfig
 
 __all__ = [

@@ -11,12 +11,12 @@ import keras
 
 from fuserank.errors import DataError, SchemaError
 from fuserank.schema import FittedField, Kind, Schema, Side, TensorSpec
-from fuserank.training.model.catalogue_scores import Inputs, run_tower
 from fuserank.training.model.collaborative import COLLABORATIVE_FIELD
 from fuserank.training.model.fusion import FUSIONS, ConcatFusion
 from fuserank.training.model.interaction import INTERACTIONS
 from fuserank.training.model.interaction.head import CollaborativeShare, Head
 from fuserank.training.model.sources import Presence, SourceDropout, build_source
+from fuserank.training.model.towers import Inputs, run_tower
 from fuserank.training.model.whitening import Whiten, Whitening
 
 if TYPE_CHECKING:

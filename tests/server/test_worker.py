@@ -17,13 +17,13 @@ from fuserank.errors import BundleError, ServerError
 from fuserank.server.client.admin_client import AdminClient
 from fuserank.server.client.client import Client
 from fuserank.server.config import ServerConfig
-from fuserank.server.http.http_port import HttpConfig
+from fuserank.server.http.config import HttpConfig
 from fuserank.server.messages.conversion import user_to_proto
 from fuserank.server.monitoring.logs import LogFormat
 from fuserank.server.pb import recommender_pb2 as pb
 from fuserank.server.pb import recommender_pb2_grpc
 from fuserank.server.process import server_process
-from fuserank.server.workers.worker import Job, seated
+from fuserank.server.worker import Job, seated
 
 ITEMS = SyntheticItems(n_items=300, width=8)
 WAIT_S = 30

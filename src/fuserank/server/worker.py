@@ -1,6 +1,6 @@
 """Several processes serve one bundle: what each is to do, and what it does.
 
-A worker is ``python -m fuserank.server.workers.worker NUMBER`` under a supervisor; its job is the
+A worker is ``python -m fuserank.server.worker NUMBER`` under a supervisor; its job is the
 first line of its standard input.
 """
 
@@ -70,7 +70,7 @@ def run_workers(
         ConfigError: this system cannot share ports, or has no folder for temporary files.
         ServerError: the address cannot be listened on, or a worker does not start.
     """
-    command = [sys.executable, "-m", "fuserank.server.workers.worker"]
+    command = [sys.executable, "-m", "fuserank.server.worker"]
     # All are to load the same, whatever a link leads to when one of them starts again.
     bundle = Path(os.path.realpath(bundle))
     with reserved_port(config.host, config.port) as port, runtime_folder() as folder:
