@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import fuserank
-from fuserank.bench.soak import SoakConfig, SoakReport, soak
+from fuserank.bench.soak import MemorySample, SoakConfig, SoakReport, _is_flat, soak
 from fuserank.bench.soak_calls import mixed_calls
 from fuserank.bench.synthetic import SyntheticItems, synthetic_bundle
 from fuserank.errors import ConfigError, DataError, FuserankError
@@ -35,6 +35,15 @@ def test_growth_beyond_what_is_allowed_is_not_flat(bundle, monkeypatch):
     held = iter(range(1_000_000))
     monkeypatch.setattr("fuserank.bench.soak._growth", lambda *_: next(held) + 20.0)
     assert not soak(bundle, SoakConfig(**SHORT, processes=1), command="it").flat
+
+
+@pytest.mark.parametrize(("files", "flat"), [(98, True), (99, False)])
+def test_the_first_fold_may_keep_its_files_open(files, flat):
+    first = MemorySample(
+        second=0.0, private_mib=100.0, resident_mib=200.0, files=90, threads=9, calls=0
+    )
+    samples = [first, first, dataclasses.replace(first, files=files)]
+    assert _is_flat(samples, SoakConfig(callers=4, processes=1)) is flat
 
 
 def test_calls_are_bounded(bundle):

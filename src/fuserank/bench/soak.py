@@ -34,6 +34,8 @@ __all__ = ["MemorySample", "SoakConfig", "SoakReport", "soak"]
 _CALLS_A_CONNECTION = 500
 _MESSAGE_BYTES = 64 * 2**20
 _LEAST_SAMPLES = 6
+_SEGMENT_FILES = 4
+"""That a process maps of folded live items; there are none before they are first folded."""
 _MIB = 2**20
 
 
@@ -111,7 +113,8 @@ class SoakReport(Stored):
             of the last third.
         growth_bytes_a_call: the same for each call between the middles of the two.
         slope_mib_a_minute: of a line through private memory after the warm-up.
-        flat: whether that growth is allowed, and no more descriptors stay open than callers have.
+        flat: whether that growth is allowed, and no more descriptors stay open than callers have
+            and, in each process, the segment into which live items are first folded.
         samples: what was seen, in order.
         machine: where it ran.
         versions: of the packages that matter.
@@ -173,7 +176,7 @@ def soak(bundle: Path, config: SoakConfig, *, command: str) -> SoakReport:
         growth_mib=growth_mib,
         growth_bytes_a_call=growth_mib * _MIB / max(_growth(warm, "calls"), 1.0),
         slope_mib_a_minute=slope,
-        flat=growth_mib <= config.max_growth_mib and _growth(warm, "files") <= config.callers,
+        flat=_is_flat(warm, config),
         samples=tuple(samples),
         machine=machine,
         versions=installed_versions(),
@@ -240,6 +243,15 @@ class _Load:
             threads=sum(process.num_threads() for process in processes),
             calls=self.calls.total(),
         )
+
+
+def _is_flat(samples: Sequence[MemorySample], config: SoakConfig) -> bool:
+    """Say whether what samples show after the warm-up is allowed."""
+    files = config.callers + config.processes * _SEGMENT_FILES
+    return (
+        _growth(samples, "private_mib") <= config.max_growth_mib
+        and _growth(samples, "files") <= files
+    )
 
 
 def _third(samples: Sequence[MemorySample], name: str, *, last: bool) -> float:
