@@ -17,7 +17,6 @@ from fuserank import console
 from fuserank.bundle.atomic import write_file
 
 if TYPE_CHECKING:
-    from fuserank.bundle import Bundle
     from fuserank.engine.results import Recommendation
     from fuserank.server.client.client import Client
     from fuserank.training.evaluation.evaluate import Report
@@ -39,6 +38,7 @@ def demo(*, cache: Path | None = None) -> None:
     Args:
         cache: Directory for data and results; the user's cache directory unless given.
     """
+    from fuserank.bundle import Bundle
     from fuserank.server.client.client import Client
     from fuserank.server.process import serve_in_background
     from fuserank.training.data.movielens import (

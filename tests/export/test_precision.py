@@ -6,6 +6,7 @@ import onnxruntime as ort
 import pytest
 
 from fuserank.engine.encoder_config import Precision
+from fuserank.engine.scoring.block_scores import HAS_VNNI
 from fuserank.errors import ConfigError
 from fuserank.export.precision import CANDIDATES, products, sensitivity, write_precision
 from fuserank.export.pretrained import load_pretrained
@@ -14,6 +15,9 @@ from fuserank.export.trace import trace_encoder, write_graph
 # bf16 has tests of its own: a CPU does not run it.
 SMALLER = [p for p in Precision if p not in {Precision.FP32, Precision.BF16}]
 LEAST = {"fp16": 0.9999, "w8": 0.999, "int8": 0.995, "int8-dynamic": 0.998, "w4": 0.92}
+
+LEAST_SATURATING = LEAST | {"int8": 0.94, "int8-dynamic": 0.9}
+"""Where ONNX Runtime's eight-bit products saturate, as they do without VNNI."""
 
 
 @pytest.fixture(scope="module", params=["bert", "distilbert", "roberta", "qwen3"])
@@ -55,7 +59,7 @@ def test_stays_close_and_is_smaller(precision, pretrained, source, film_texts, b
     write_precision(source, tmp_path / "out.onnx", precision, (), batches)
     inputs = right_padded(pretrained, film_texts)
     cosines = (embed(source, inputs) * embed(tmp_path / "out.onnx", inputs)).sum(1)
-    assert cosines.min() >= LEAST[precision]
+    assert cosines.min() >= (LEAST if HAS_VNNI else LEAST_SATURATING)[precision]
     assert source.read_bytes() == before
     assert [path.name for path in source.parent.iterdir()] == ["model.onnx"]
     assert [path.name for path in tmp_path.iterdir()] == ["out.onnx"]
