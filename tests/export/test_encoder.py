@@ -65,19 +65,20 @@ def test_fuses_every_layer_of_bert(tiny_model, tmp_path):
 
 
 def test_int8_reports_its_cosine_and_keeps_close(tiny_model, film_texts, tmp_path):
+    least = 0.99 if HAS_VNNI else 0.9
     model = tiny_model("bert")
     exact = export_encoder(model, tmp_path / "fp32", FP32)
     report = export_encoder(model, tmp_path / "int8", texts=film_texts)
     assert report.config.precision is Precision.INT8
     assert (report.n_texts, exact.n_texts) == (len(film_texts), 0)
-    assert (0.99 if HAS_VNNI else 0.9) <= report.min_cosine <= report.mean_cosine < 1.0
+    assert least <= report.min_cosine <= report.mean_cosine < 1.0
     assert exact.mean_cosine == pytest.approx(1.0)
     assert report.space != exact.space
     assert (report.config.source, exact.config.source) == (exact.space, "")
     vectors = [
         TextEncoder.load(tmp_path / name).encode(film_texts).vectors for name in ("fp32", "int8")
     ]
-    assert cosines(*vectors).mean() >= 0.99
+    assert cosines(*vectors).mean() >= least
 
 
 def test_for_cuda_it_is_float16_unless_told_otherwise(tiny_model, tmp_path):
