@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fuserank.engine.encoder import TextEncoder
+from fuserank.engine.scoring.block_scores import HAS_VNNI
 from fuserank.errors import ConfigError, DataError
 from fuserank.export.encoder import EncoderExportConfig, export_encoder
 from fuserank.export.importance import measure
@@ -43,7 +44,7 @@ def test_what_has_fewer_heads_can_be_quantized(tiny_model, film_texts, tmp_path)
     prune(tiny_model("bert"), film_texts, CONFIG, tmp_path / "small")
     int8 = EncoderExportConfig(precision="int8")
     report = export_encoder(tmp_path / "small", tmp_path / "encoder", int8)
-    assert report.mean_cosine > 0.97  # of random weights
+    assert report.mean_cosine > (0.99 if HAS_VNNI else 0.97)
 
 
 @pytest.mark.parametrize("kind", WIDTH_ALONE)
