@@ -109,7 +109,7 @@ def test_scores_in_small_parts_are_the_same(ranker, known_users, features, monke
     scores = CatalogueScores(ranker, known_users, features.items.tensors)
     users = np.array([7, 3, 7])
     expected = scores.matrix(users)
-    monkeypatch.setattr("fuserank.training.model.catalogue_scores._NUMBERS", 400)
+    monkeypatch.setattr("fuserank.training.model.towers.NUMBERS_AT_ONCE", 400)
     scores = CatalogueScores(ranker, known_users, features.items.tensors)
     np.testing.assert_allclose(scores.matrix(users), expected, rtol=1e-5, atol=1e-6)
 

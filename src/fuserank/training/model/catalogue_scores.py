@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from fuserank.schema import Kind, Schema
 from fuserank.training.data.histories import LatestEvents
+from fuserank.training.model import towers
 from fuserank.training.model.collaborative import COLLABORATIVE_FIELD
 from fuserank.training.model.towers import Inputs, run_tower
 
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["CatalogueScores", "user_inputs"]
 
 Rows = npt.NDArray[np.integer]
-
-_NUMBERS = 1 << 25
-"""Numbers of φ and ψ in the pairs that are scored at once: 130 MB, and as much for a layer."""
 
 
 def user_inputs(ranker: Ranker, features: Features, histories: Histories, schema: Schema) -> Inputs:
@@ -87,7 +85,8 @@ class CatalogueScores:
     def pairs(self, users: Rows, items: Rows) -> npt.NDArray[np.float32]:
         """Return (n,) logits of user row i with item row i."""
         logits = np.empty(len(users), dtype=np.float32)
-        step = max(_NUMBERS // (prod(self._user_tower.output_shape[1:]) + self.psi[0].size), 1)
+        numbers = prod(self._user_tower.output_shape[1:]) + self.psi[0].size  # of φ and ψ
+        step = max(towers.NUMBERS_AT_ONCE // numbers, 1)
         for first in range(0, len(users), step):
             part = slice(first, first + step)
             distinct, place = np.unique(users[part], return_inverse=True)

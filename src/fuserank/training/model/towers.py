@@ -12,14 +12,14 @@ import numpy.typing as npt
 
 from fuserank.training.data.histories import LatestEvents
 
-__all__ = ["Inputs", "run_tower"]
+__all__ = ["NUMBERS_AT_ONCE", "Inputs", "run_tower"]
 
 Inputs = Mapping[str, npt.NDArray[Any] | LatestEvents]
 """Inputs of a tower by name, one row for each user or item."""
 Rows = npt.NDArray[np.integer]
 
-_NUMBERS = 1 << 25
-"""Numbers of the widest input that are read at once: 130 MB, and as much for a layer."""
+NUMBERS_AT_ONCE = 1 << 25
+"""Of what a model reads: 130 MB, and as much for a layer."""
 _ROWS = 4096
 """Rows that a tower takes at once; fewer where a row is a history of many numbers."""
 
@@ -37,7 +37,7 @@ def run_tower(
     if rows is None:
         rows = np.arange(next(iter(inputs.values())).shape[0])
     widest = max(prod(inputs[name].shape[1:]) for name in tower.input)
-    step = min(max(_NUMBERS // widest, 1), _ROWS)
+    step = min(max(NUMBERS_AT_ONCE // widest, 1), _ROWS)
     parts = [
         keras.ops.convert_to_numpy(
             tower({name: inputs[name][rows[first : first + step]] for name in tower.input})
