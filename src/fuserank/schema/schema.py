@@ -323,10 +323,9 @@ def _width(column: Sequence[object], name: str) -> int:
 
 
 def _vectors(column: Sequence[object], name: str, dim: int) -> npt.NDArray[np.float32]:
-    if not any(value is None for value in column):
-        whole = _floats(column)  # as requests come: many times quicker than row by row
-        if whole.shape == (len(column), dim) and np.isfinite(whole).all():
-            return whole
+    whole = _floats(column)  # as requests come: many times quicker than row by row
+    if whole.shape == (len(column), dim) and np.isfinite(whole).all():
+        return whole
     rows = np.zeros((len(column), dim), dtype=np.float32)
     for index, value in enumerate(column):
         if value is None:
