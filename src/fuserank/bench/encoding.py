@@ -43,6 +43,7 @@ __all__ = [
     "WORKS",
     "EncodingReport",
     "EncodingRow",
+    "count_tokens",
     "item_texts",
     "measure_encoding",
     "time_systems",
@@ -164,10 +165,7 @@ def measure_encoding(
     rows: list[EncodingRow] = []
     waste = {}
     for work, chosen in works.items():
-        before = loaded.token_counts()
-        loaded.encode(chosen)
-        after = loaded.token_counts()
-        ran = TokenCounts(after.real - before.real, after.padded - before.padded)
+        ran = count_tokens(loaded, chosen)
         waste[work] = ran.padding_waste
         with console.progress(work, 1) as advance:
             rows += time_systems(work, chosen, systems, ran.real)
@@ -184,6 +182,14 @@ def measure_encoding(
         not_installed=tuple(missing),
         rows=tuple(rows),
     )
+
+
+def count_tokens(encoder: TextEncoder, texts: list[str]) -> TokenCounts:
+    """Return the tokens that run when an encoder, which keeps nothing, embeds some texts."""
+    before = encoder.token_counts()
+    encoder.encode(texts)
+    after = encoder.token_counts()
+    return TokenCounts(after.real - before.real, after.padded - before.padded)
 
 
 def time_systems(

@@ -22,6 +22,7 @@ from fuserank.bench.encoding import (
     ONE,
     ONE_TEXT,
     EncodingRow,
+    count_tokens,
     item_texts,
     time_systems,
 )
@@ -29,17 +30,17 @@ from fuserank.bench.encoding_systems import System, ours
 from fuserank.bench.report import Machine, Stored, installed_versions, this_machine
 from fuserank.engine.encoder import TextEncoder, check_space
 from fuserank.engine.providers import cores
-from fuserank.export.factorise import factorise
 from fuserank.export.gate import GateBudget, RankedWith, compare
-from fuserank.export.sides import sides_by_name
 from fuserank.export.trials import RankerData
-from fuserank.export.validation import ValidationUsers
 from fuserank.training.artifact import TrainedRun
 from fuserank.training.data.dataset import Dataset, load_dataset
 
 __all__ = ["Ranked", "SmallerReport", "measure_smaller"]
 
 _NAMES = ("smaller", "whole")
+
+Encoder = tuple[Path, TextEncoder]
+"""Its directory and itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,15 +130,17 @@ def measure_smaller(
     """
     machine = this_machine()
     encoders = [TextEncoder.load(path, threads=threads, cache_size=0) for path in (smaller, whole)]
+    systems = [
+        System(name, system.encode, system.encode_one)
+        for name, system in zip(_NAMES, map(ours, encoders), strict=True)
+    ]
     texts = item_texts(dataset, encoders[0].dim)
     rows: list[EncodingRow] = []
     for work, chosen in ((CATALOGUE, texts), (ONE, [ONE_TEXT])):
-        before = encoders[0].token_counts()
-        encoders[0].encode(chosen)
-        n_tokens = encoders[0].token_counts().real - before.real
-        rows += time_systems(work, chosen, _systems(encoders), n_tokens)
+        rows += time_systems(work, chosen, systems, count_tokens(encoders[0], chosen).real)
     data = load_dataset(dataset)
-    ranked = tuple(_rank(run, data, whole, smaller) for run in runs)
+    of_both = {"whole": (whole, encoders[1]), "smaller": (smaller, encoders[0])}
+    ranked = tuple(_rank(run, data, **of_both) for run in runs)
     return SmallerReport(
         whole=_described(encoders[1]),
         smaller=_described(encoders[0]),
@@ -153,30 +156,19 @@ def measure_smaller(
     )
 
 
-def _systems(encoders: list[TextEncoder]) -> list[System]:
-    made = [ours(encoder) for encoder in encoders]
-    return [
-        System(name, system.encode, system.encode_one)
-        for name, system in zip(_NAMES, made, strict=True)
-    ]
-
-
 def _described(encoder: TextEncoder) -> str:
     return f"{encoder.config.model} {encoder.config.precision}"
 
 
-def _rank(directory: Path, dataset: Dataset, whole: Path, smaller: Path) -> Ranked:
+def _rank(directory: Path, dataset: Dataset, whole: Encoder, smaller: Encoder) -> Ranked:
     run = TrainedRun.load(directory)
-    check_space(TextEncoder.load(whole).space, run.encoder_space, str(whole))
+    check_space(whole[1].space, run.encoder_space, str(whole[0]))
     data = RankerData(run, dataset)
-    parts = factorise(data.full, sides_by_name(value.name for value in data.full.graph.input))
-    users = ValidationUsers.of_run(run, dataset)
 
-    def rank(path: Path) -> RankedWith:
-        encoder = TextEncoder.load(path)
-        return users.rank(parts, run.schema, data.encode(encoder), encoder, path)
+    def rank(path: Path, encoder: TextEncoder) -> RankedWith:
+        return data.rank(data.encode(encoder), encoder, path)
 
-    report = compare(rank(whole), rank(smaller), GateBudget())
+    report = compare(rank(*whole), rank(*smaller), GateBudget())
     return Ranked(
         run=directory.name,
         model=run.config.model,

@@ -62,6 +62,34 @@ class RankerData:
         specs = self.run.schema.specs(Side.USER, Side.CONTEXT, Side.ITEM)
         return export_interaction(self.run.ranker.full, specs)
 
+    @cached_property
+    def parts(self) -> Factorised:
+        """The ranker, factorised.
+
+        Raises:
+            ExportError: it cannot be.
+        """
+        return factorise(self.full, sides_by_name(value.name for value in self.full.graph.input))
+
+    @cached_property
+    def users(self) -> ValidationUsers:
+        """Those by whom encoders are compared.
+
+        Raises:
+            DataError: the split leaves a part without a positive interaction.
+        """
+        return ValidationUsers.of_run(self.run, self.dataset)
+
+    def rank(self, features: Features, texts: TextEncoder, directory: Path) -> RankedWith:
+        """Rank the catalogue for the validation users with what an encoder made of the texts.
+
+        Args:
+            features: as `encode` made them with the encoder.
+            texts: the encoder.
+            directory: of the encoder.
+        """
+        return self.users.rank(self.parts, self.run.schema, features, texts, directory)
+
     def encode(self, texts: TextEncoder) -> Features:
         """Return the tensors of both tables, texts embedded by an encoder.
 
@@ -138,22 +166,10 @@ class Trials:
                 "the same model, with the same options but for the precision"
             )
         features = self._data.encode(texts)
-        ranked = self._rank(features, texts, directory)
+        ranked = self._data.rank(features, texts, directory)
         report = compare(self._reference, ranked, budget)
         return Trial(encoder=directory, report=report, features=features)
 
     @cached_property
     def _reference(self) -> RankedWith:
-        return self._rank(self._data.encode(self._encoder), self._encoder, self._directory)
-
-    @cached_property
-    def _parts(self) -> Factorised:
-        full = self._data.full
-        return factorise(full, sides_by_name(value.name for value in full.graph.input))
-
-    @cached_property
-    def _users(self) -> ValidationUsers:
-        return ValidationUsers.of_run(self._data.run, self._data.dataset)
-
-    def _rank(self, features: Features, texts: TextEncoder, directory: Path) -> RankedWith:
-        return self._users.rank(self._parts, self._data.run.schema, features, texts, directory)
+        return self._data.rank(self._data.encode(self._encoder), self._encoder, self._directory)
